@@ -1,0 +1,10 @@
+"""Stages of the zoo's own: convolutional and fully connected autoencoders."""
+
+from __future__ import annotations
+
+from zoo.hookspecs import hookimpl
+
+
+@hookimpl
+def zoo_stages() -> dict[str, str]:
+    return {"conv": "zoo_conv.conv:Conv", "fc": "zoo_conv.fc:FullyConnected"}

@@ -1,0 +1,286 @@
+"""A convolutional autoencoder: images or maps to smaller maps, or through a dense bottleneck to a vector."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import nn
+
+from zoo.errors import SpecError
+from zoo.interfaces import Place, Stage
+from zoo.posterior import Noise, Posterior
+from zoo_conv.blocks import Factor, Norm, Residual, Up, factors, normalisation, step_down, step_up, zeroed
+from zoo_conv.projection import PatchDecoder, PatchEncoder, fit_patches, fit_vectors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zoo.interfaces import PosteriorKind, Shape
+
+START_LOGVAR = -4.0
+"""Where log variances start: noise of a seventh of the code's unit scale, so that a new level first learns to code."""
+
+DENSE_BELOW = 7
+"""A trunk that ends in a dense bottleneck is halved until no side is longer than this."""
+
+
+class Conv(Stage):
+    """A residual convolutional trunk beside a linear path that starts as patch PCA.
+
+    ``conv8x8x64`` codes an image as an 8x8 map of 64 features and takes inputs of any size its factor divides;
+    ``conv256`` ends the trunk in a dense bottleneck.
+
+    Args:
+        place: where it stands.
+        noise: how the deviations are laid over a map, where a regularizer needs them.
+        width: channels after the first step down; they double with every step, to eight times this at most.
+        blocks: residual blocks at every resolution.
+        up: how the decoder steps up: ``shuffle`` (sub-pixel convolution, ICNR), ``nearest`` or ``transpose``.
+        norm: ``none``, ``group`` or ``batch``.
+        hidden: width of the dense layers of ``conv256``; twice the code's where not given.
+        linear: the linear path; without it this is the plain residual autoencoder.
+        overcomplete: allow a code with more numbers than its input.
+    """
+
+    source: ClassVar[str] = (
+        "Residual blocks: He et al. (2016), arXiv:1603.05027. Sub-pixel convolution: Shi et al. (2016), "
+        "arXiv:1609.05158; ICNR: Aitken et al. (2017), arXiv:1707.02937. Linear path: Baldi and Hornik (1989), Neural Networks 2."
+    )
+    exportable: ClassVar[bool] = True
+    compilable: ClassVar[bool] = True
+    any_size: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        noise: Noise = "local",
+        width: int = 32,
+        blocks: int = 1,
+        up: Up = "shuffle",
+        norm: Norm = "none",
+        hidden: int | None = None,
+        linear: bool = True,
+        overcomplete: bool = False,
+    ) -> None:
+        code = _checked_code(place, overcomplete=overcomplete)
+        super().__init__(place, code)
+        if width < 1 or blocks < 0:
+            raise SpecError("width is at least 1 and blocks at least 0")
+        self.noise: Noise = noise
+        steps = _steps(place.input_shape, code)
+        widths = [width * 2 ** min(depth, 3) for depth in range(len(steps))] or [width]
+        trunk = (place.input_shape, steps, widths, blocks, norm)
+        if len(code) == 3:
+            self.encoder: nn.Module = _MapEncoder(*trunk, code[0], place.posterior, noise, linear=linear)
+            self.decoder: nn.Module = _MapDecoder(*trunk, code[0], up, linear=linear)
+        else:
+            hidden = hidden or 2 * code[0]
+            self.encoder = _VectorEncoder(*trunk, code[0], place.posterior, hidden, linear=linear)
+            self.decoder = _VectorDecoder(*trunk, code[0], up, hidden, linear=linear)
+
+    def encode(self, x: Tensor) -> Posterior:
+        """Images (B, C, H, W) in [0, 1], or a unit-scale map, to a posterior over (B, *code)."""
+        self._check_input(x)
+        mean, logvar = self.encoder(x * 2 - 1 if self.place.pixels else x)
+        return Posterior(mean, logvar, self.noise if len(self.code_shape) == 3 else "local")
+
+    def decode(self, z: Tensor) -> Tensor:
+        """(B, *code) to (B, C, H, W), pixels about [0, 1] and not clamped."""
+        x_hat: Tensor = self.decoder(z)
+        if self.place.output == "sigmoid":
+            return torch.sigmoid(2 * x_hat)  # slope 1 at mid-grey: the linear path starts about right here too
+        return (x_hat + 1) / 2 if self.place.pixels else x_hat
+
+    @torch.no_grad()
+    def prepare(self, x: Tensor) -> None:
+        """Start the linear path as the principal components of x, (N, C, H, W)."""
+        if self.encoder.linear is None:
+            return
+        x = x * 2 - 1 if self.place.pixels else x
+        if isinstance(self.encoder, _MapEncoder):
+            fit_patches(self.encoder.linear, self.decoder.linear, x)  # type: ignore[arg-type]
+        else:
+            fit_vectors(self.encoder.linear, self.decoder.linear, x.flatten(1))  # type: ignore[arg-type]
+
+    def _check_input(self, x: Tensor) -> None:
+        channels, height, width = self.input_shape
+        if len(self.code_shape) == 1:
+            if x.shape[1:] != self.input_shape:
+                raise SpecError(f"a dense bottleneck takes {self.input_shape} alone, got {tuple(x.shape[1:])}")
+            return
+        vertical, horizontal = height // self.code_shape[1], width // self.code_shape[2]
+        if x.ndim != 4 or x.shape[1] != channels or x.shape[2] % vertical or x.shape[3] % horizontal:
+            raise SpecError(
+                f"this stage takes (B, {channels}, H, W) with H a multiple of {vertical} and W of {horizontal}, "
+                f"got {tuple(x.shape)}"
+            )
+
+
+class _Trunk(nn.Sequential):
+    """Steps down with residual blocks after each; the first convolution has no step where the map keeps its size."""
+
+    def __init__(self, shape: Shape, steps: list[Factor], widths: list[int], blocks: int, norm: Norm) -> None:
+        layers: list[nn.Module] = []
+        channels = shape[0]
+        for factor, width in zip(steps or [(1, 1)], widths, strict=True):
+            first = nn.Conv2d(channels, width, 3, padding=1) if factor == (1, 1) else step_down(channels, width, factor)
+            layers += [first, *(Residual(width, norm) for _ in range(blocks))]
+            channels = width
+        super().__init__(*layers, normalisation(norm, channels), nn.SiLU())
+
+
+class _Rise(nn.Sequential):
+    """The trunk's way back: residual blocks at each resolution, then a step up; with ``zero`` it ends at zero."""
+
+    def __init__(
+        self, shape: Shape, steps: list[Factor], widths: list[int], blocks: int, norm: Norm, up: Up, *, zero: bool
+    ) -> None:
+        layers: list[nn.Module] = []
+        outputs = [shape[0], *widths[:-1]]
+        for place, (factor, width, output) in reversed(
+            list(enumerate(zip(steps or [(1, 1)], widths, outputs, strict=True)))
+        ):
+            layers += [Residual(width, norm) for _ in range(blocks)]
+            if place == 0:
+                layers += [normalisation(norm, width), nn.SiLU()]
+            layers.append(
+                nn.Conv2d(width, output, 3, padding=1) if factor == (1, 1) else step_up(width, output, factor, up)
+            )
+        super().__init__(*layers)
+        if zero:
+            last = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)][-1]
+            for parameter in last.parameters():
+                nn.init.zeros_(parameter)
+
+
+class _MapEncoder(nn.Module):
+    def __init__(
+        self, shape: Shape, steps: list[Factor], widths: list[int], blocks: int, norm: Norm,
+        code: int, posterior: PosteriorKind, noise: Noise, *, linear: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.trunk = _Trunk(shape, steps, widths, blocks, norm)
+        mean = nn.Conv2d(widths[-1], code, 3, padding=1)
+        self.mean = zeroed(mean) if linear else mean
+        self.linear = PatchEncoder(shape[0], code, _product(steps)) if linear else None
+        self.logvar = zeroed(nn.Conv2d(widths[-1], code, 3, padding=1)) if posterior == "gaussian" else None
+        self.noise = noise
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        y = self.trunk(x)
+        mean = self.mean(y) if self.linear is None else self.mean(y) + self.linear(x)
+        if self.logvar is None:
+            return mean, None
+        logvar = self.logvar(y) + START_LOGVAR
+        return mean, logvar if self.noise == "local" else logvar.mean((2, 3))
+
+
+class _MapDecoder(nn.Module):
+    def __init__(
+        self, shape: Shape, steps: list[Factor], widths: list[int], blocks: int, norm: Norm,
+        code: int, up: Up, *, linear: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.first = nn.Conv2d(code, widths[-1], 3, padding=1)
+        self.rise = _Rise(shape, steps, widths, blocks, norm, up, zero=linear)
+        self.linear = PatchDecoder(shape[0], code, _product(steps)) if linear else None
+
+    def forward(self, z: Tensor) -> Tensor:
+        x_hat: Tensor = self.rise(self.first(z))
+        return x_hat if self.linear is None else x_hat + self.linear(z)
+
+
+class _VectorEncoder(nn.Module):
+    def __init__(
+        self, shape: Shape, steps: list[Factor], widths: list[int], blocks: int, norm: Norm,
+        code: int, posterior: PosteriorKind, hidden: int, *, linear: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        down, across = _product(steps)
+        flat = widths[-1] * (shape[1] // down) * (shape[2] // across)
+        self.trunk = nn.Sequential(
+            _Trunk(shape, steps, widths, blocks, norm), nn.Flatten(), nn.Linear(flat, hidden), nn.SiLU()
+        )
+        mean = nn.Linear(hidden, code)
+        self.mean = zeroed(mean) if linear else mean
+        self.linear = nn.Linear(shape[0] * shape[1] * shape[2], code) if linear else None
+        self.logvar = zeroed(nn.Linear(hidden, code)) if posterior == "gaussian" else None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        y = self.trunk(x)
+        mean = self.mean(y) if self.linear is None else self.mean(y) + self.linear(x.flatten(1))
+        return mean, None if self.logvar is None else self.logvar(y) + START_LOGVAR
+
+
+class _VectorDecoder(nn.Module):
+    def __init__(
+        self, shape: Shape, steps: list[Factor], widths: list[int], blocks: int, norm: Norm,
+        code: int, up: Up, hidden: int, *, linear: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        down, across = _product(steps)
+        small = (widths[-1], shape[1] // down, shape[2] // across)
+        self.first = nn.Sequential(
+            nn.Linear(code, hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, small[0] * small[1] * small[2]),
+            nn.Unflatten(1, small),
+        )
+        self.rise = _Rise(shape, steps, widths, blocks, norm, up, zero=linear)
+        self.linear = nn.Linear(code, shape[0] * shape[1] * shape[2]) if linear else None
+        self.shape = shape
+
+    def forward(self, z: Tensor) -> Tensor:
+        x_hat: Tensor = self.rise(self.first(z))
+        return x_hat if self.linear is None else x_hat + self.linear(z).unflatten(1, self.shape)
+
+
+def _checked_code(place: Place, *, overcomplete: bool) -> Shape:
+    code, shape = place.code_shape, place.input_shape
+    if code is None or len(code) not in (1, 3):
+        raise SpecError("conv wants the shape of its code: HxWxC as in conv8x8x64, or a width as in conv256")
+    if len(shape) != 3:
+        raise SpecError(f"conv takes images and maps; its input here is a vector of {shape[0]}: use fc{code[0]}")
+    if len(code) == 3 and (code[1] > shape[1] or code[2] > shape[2]):
+        raise SpecError(f"a map of {code[1]}x{code[2]} is larger than its input, {shape[1]}x{shape[2]}")
+    numbers, inputs = _count(code), _count(shape)
+    if numbers > inputs and not overcomplete:
+        raise SpecError(
+            f"a code of {numbers} numbers is larger than its input of {inputs}; if you mean it, say overcomplete=true"
+        )
+    return code
+
+
+def _steps(shape: Shape, code: Shape) -> list[Factor]:
+    """The factors of the steps down, from the input's resolution to the code's or to where a dense layer is small."""
+    if len(code) == 3:
+        down, across = factors(shape[1], code[1]), factors(shape[2], code[2])
+        return list(zip_longest(down, across, fillvalue=1))
+    steps, sides = [], list(shape[1:])
+    while max(sides) > DENSE_BELOW:
+        factor = [
+            next((prime for prime in (2, 3, 5, 7) if side % prime == 0), 1) if side > DENSE_BELOW else 1
+            for side in sides
+        ]
+        if factor == [1, 1]:
+            break
+        steps.append((factor[0], factor[1]))
+        sides = [side // step for side, step in zip(sides, factor, strict=True)]
+    return steps
+
+
+def _product(steps: list[Factor]) -> Factor:
+    down = across = 1
+    for step in steps:
+        down, across = down * step[0], across * step[1]
+    return down, across
+
+
+def _count(shape: Shape) -> int:
+    count = 1
+    for side in shape:
+        count *= side
+    return count

@@ -1,0 +1,97 @@
+"""The linear path of an autoencoder: where it starts is principal component analysis, and it learns from there.
+
+A nonlinear trunk beside it then only has to learn what a linear map cannot do. On 64x64 photographs this starts above
+31 dB, where a plain network of the same size stands at 21 dB after a minute (docs/decisions/0002-linear-path.md).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from einops import rearrange
+from torch import nn
+
+from zoo_conv.blocks import Factor, Shuffle
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+EXACT_UP_TO = 2048
+"""Input numbers up to which the covariance is decomposed exactly; beyond, a randomised method finds the top of it."""
+
+
+class PatchEncoder(nn.Conv2d):
+    """A linear map from every p x q patch to ``code`` numbers, computed in float32 whatever the network's precision."""
+
+    def __init__(self, channels: int, code: int, patch: Factor) -> None:
+        super().__init__(channels, code, patch, stride=patch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, code, H / p, W / q)."""
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.to(self.weight.dtype))
+
+
+class PatchDecoder(nn.Module):
+    """A linear map from the code's numbers at a pixel to a p x q patch, in the network's own precision or float32."""
+
+    def __init__(self, channels: int, code: int, patch: Factor) -> None:
+        super().__init__()
+        self.linear = nn.Conv2d(code, channels * patch[0] * patch[1], 1)
+        self.shuffle = Shuffle(patch)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, code, h, w) to (B, C, h * p, w * q)."""
+        with torch.autocast(z.device.type, enabled=False):
+            x_hat: Tensor = self.shuffle(self.linear(z.to(self.linear.weight.dtype)))
+        return x_hat
+
+
+@torch.no_grad()
+def fit_patches(encoder: PatchEncoder, decoder: PatchDecoder, x: Tensor) -> None:
+    """Set the two maps to the principal components of the patches of x, (N, C, H, W), scaled to unit variance."""
+    p, q = encoder.stride
+    patches = rearrange(x, "n c (h p) (w q) -> (n h w) (c p q)", p=p, q=q)
+    mean, analysis, synthesis = principal_components(patches, encoder.out_channels)
+    encoder.weight.copy_(rearrange(analysis, "k (c p q) -> k c p q", p=p, q=q))
+    encoder.bias.copy_(-analysis @ mean)  # type: ignore[union-attr]
+    decoder.linear.weight.copy_(rearrange(synthesis, "d k -> d k 1 1"))
+    decoder.linear.bias.copy_(mean)  # type: ignore[union-attr]
+
+
+@torch.no_grad()
+def fit_vectors(encoder: nn.Linear, decoder: nn.Linear, x: Tensor) -> None:
+    """Set the two maps to the principal components of the vectors x, (N, D), scaled to unit variance."""
+    mean, analysis, synthesis = principal_components(x, encoder.out_features)
+    encoder.weight.copy_(analysis)
+    encoder.bias.copy_(-analysis @ mean)
+    decoder.weight.copy_(synthesis)
+    decoder.bias.copy_(mean)
+
+
+def principal_components(rows: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The mean (D,), the map to ``count`` unit-variance components (count, D), and the map back (D, count).
+
+    Components beyond what the rows span are zero both ways.
+    """
+    mean = rows.mean(0)
+    centred = rows - mean
+    rank = min(count, *rows.shape)
+    if rows.shape[1] <= EXACT_UP_TO:
+        variances, basis = torch.linalg.eigh((centred.T @ centred).double() / len(rows))
+        variances, basis = variances.flip(0)[:rank].to(rows.dtype), basis.flip(1)[:, :rank].to(rows.dtype)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # the method draws random directions; the same rows give the same components
+            _, singular, basis = torch.svd_lowrank(centred, q=min(rank + 8, *rows.shape), niter=4)
+        variances, basis = singular[:rank].square() / len(rows), basis[:, :rank]
+    deviations = variances.clamp_min(0).sqrt()
+    # A direction the data hardly has would be blown up to unit variance together with its noise.
+    deviations = deviations.clamp_min((deviations[:1] * 1e-3).clamp_min(1e-6).item())
+    padding = (0, 0, 0, count - rank)
+    return (
+        mean,
+        nn.functional.pad((basis / deviations).T, padding),
+        nn.functional.pad((basis * deviations).T, padding).T,
+    )

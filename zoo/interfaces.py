@@ -1,0 +1,223 @@
+"""The four kinds of plugin, and what they are told and given.
+
+A **Stage** is two maps with a code between them. A **Regularizer** and a **Reconstruction** are terms: each is one
+number from a round trip. A **Head** generates codes. Every term is in nats per image: summed over the elements of an
+image (or its code), averaged over the batch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zoo.posterior import Posterior
+
+Shape = tuple[int, ...]
+"""A shape without the batch, in tensor order: (C, H, W) for images and maps, (N,) for vectors."""
+
+PosteriorKind = Literal["point", "gaussian"]
+OutputKind = Literal["linear", "sigmoid"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a class of the sentence stands in its stack: what ``build`` knows and the class does not.
+
+    Args:
+        input_shape: what the stage encodes, and a head generates.
+        code_shape: the shape written behind the stage's name, None where the sentence leaves it to the stage. A term
+            is always told its level's code shape.
+        pixels: the input is images in [0, 1] rather than unit-scale codes.
+        posterior: ``"gaussian"`` when a regularizer of the level needs a deviation as well as a mean.
+        output: ``"sigmoid"`` when a reconstruction of the level needs values in (0, 1).
+    """
+
+    input_shape: Shape
+    code_shape: Shape | None = None
+    pixels: bool = True
+    posterior: PosteriorKind = "point"
+    output: OutputKind = "linear"
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """One batch there and back: what every term reads.
+
+    Args:
+        x: the batch that should come back, (B, *input): images in [0, 1], or unit-scale codes.
+        posterior: what the encoder said of it.
+        z: the code drawn from the posterior, (B, *code).
+        x_hat: what came back, (B, *input); not clamped.
+    """
+
+    x: Tensor
+    posterior: Posterior
+    z: Tensor
+    x_hat: Tensor
+
+    def detach(self) -> RoundTrip:
+        """The same trip, cut from the graph: what a critic learns on."""
+        return RoundTrip(self.x.detach(), self.posterior.detach(), self.z.detach(), self.x_hat.detach())
+
+    def float(self) -> RoundTrip:
+        """The same trip in float32."""
+        return RoundTrip(self.x.float(), self.posterior.float(), self.z.float(), self.x_hat.float())
+
+
+@dataclass(frozen=True)
+class HeadBatch:
+    """What a head learns from: codes, and where its loss is in pixels the images and the frozen maps between.
+
+    Args:
+        codes: (B, *code) of the level below, unit scale; images for a head that stands on the input itself.
+        labels: (B,) class indices, where the data has them.
+        images: (B, C, H, W) in [0, 1]; None when the loss is in codes.
+        encode: frozen map from images to codes, differentiable; None when the loss is in codes.
+        decode: frozen map from codes to images, differentiable; None when the loss is in codes.
+    """
+
+    codes: Tensor
+    labels: Tensor | None = None
+    images: Tensor | None = None
+    encode: Callable[[Tensor], Tensor] | None = None
+    decode: Callable[[Tensor], Tensor] | None = None
+
+
+class Part(nn.Module, ABC):
+    """What a name of the sentence stands for: the root of the four kinds.
+
+    A concrete class takes a ``Place`` first and its options as keyword-only arguments with annotations and defaults;
+    ``build`` checks a sentence's arguments against that signature.
+    """
+
+    source: ClassVar[str] = ""
+    """The paper it comes from: authors (year), title, arXiv number or venue."""
+
+    positional: ClassVar[str | None] = None
+    """The option that a value without a key means, as the weight in ``kl(0.5)``."""
+
+
+class Stage(Part):
+    """Two maps with a code between them: ``encode(x) -> Posterior`` and ``decode(z) -> x_hat``.
+
+    What only ``encode`` uses is kept under ``self.encoder``, what only ``decode`` uses under ``self.decoder``, so that
+    either can be loaded without the other. A stage for pixels (``place.pixels``) takes images in [0, 1], normalises
+    them for itself and decodes to the same scale; above level 1 it takes and gives unit-scale codes.
+    """
+
+    exportable: ClassVar[bool] = False
+    """``torch.export`` takes encode and decode; proven by ``zoo.testing.check_stage``."""
+
+    compilable: ClassVar[bool] = False
+    """``torch.compile(fullgraph=True)`` takes encode and decode; proven likewise."""
+
+    any_size: ClassVar[bool] = False
+    """A stage with a map as its code also takes inputs of other heights and widths; proven likewise."""
+
+    encoder: nn.Module
+    decoder: nn.Module
+
+    def __init__(self, place: Place, code_shape: Shape) -> None:
+        super().__init__()
+        self.place = place
+        self.input_shape = place.input_shape
+        self.code_shape = code_shape
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> Posterior:
+        """(B, *input) to a posterior over (B, *code)."""
+
+    @abstractmethod
+    def decode(self, z: Tensor) -> Tensor:
+        """(B, *code) to (B, *input)."""
+
+    def prepare(self, x: Tensor) -> None:
+        """Look at a sample of the inputs, (N, *input), once before the first step; for a start that knows the data."""
+
+
+class Term(Part):
+    """One number from a round trip, in nats per image. It may own a critic, which then learns in a turn of its own.
+
+    Args:
+        weight: what the number is multiplied by in the level's objective.
+    """
+
+    critic: nn.Module | None = None
+    """A network that learns against the stage, by ``critic_loss`` and an optimiser of its own."""
+
+    def __init__(self, place: Place, weight: float) -> None:
+        super().__init__()
+        self.place = place
+        self.weight = weight
+
+    @abstractmethod
+    def forward(self, trip: RoundTrip) -> Tensor:
+        """The number, a scalar, not yet weighted."""
+
+    def critic_loss(self, trip: RoundTrip) -> Tensor:
+        """The critic's own loss, a scalar, on a detached trip. Only asked of a term that owns a critic."""
+        raise NotImplementedError(f"{type(self).__name__} owns a critic but no critic_loss")
+
+
+class Regularizer(Term):
+    """A term on codes: it pulls them towards a prior, and says how they are drawn."""
+
+    posterior: ClassVar[PosteriorKind] = "point"
+    """The posterior it needs; ``build`` configures the encoder for it."""
+
+    prior: ClassVar[bool] = True
+    """It pulls the codes to a unit-scale prior that ``sample`` draws from."""
+
+    def draw(self, posterior: Posterior) -> Tensor:
+        """The code that goes to the decoder while training; at most one term of a level overrides this."""
+        return posterior.sample()
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n codes from the prior, (n, *code), on the CPU; N(0, I) unless overridden."""
+        return torch.randn((n, *(self.place.code_shape or ())), generator=generator)
+
+
+class Reconstruction(Term):
+    """A term on what came back: a likelihood takes the default's place, a partner adds to it."""
+
+    likelihood: ClassVar[bool] = True
+    """It replaces the default reconstruction; a partner (False) adds to whichever likelihood there is."""
+
+    output: ClassVar[OutputKind] = "linear"
+    """The decoder's output that it needs; ``build`` configures the stage for it."""
+
+    needs_pixels: ClassVar[bool] = False
+    """It means nothing on codes: above level 1 it takes ``--loss-in pixels``."""
+
+
+class Head(Part):
+    """Generates codes of the level below it; a stack that ends in a head samples through it. It may own a critic."""
+
+    critic: nn.Module | None = None
+    """A network that learns against the generator, by ``critic_loss`` and an optimiser of its own."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.place = place
+
+    @abstractmethod
+    def loss(self, batch: HeadBatch) -> Tensor:
+        """The generator's loss, a scalar in nats per image."""
+
+    @abstractmethod
+    def sample(self, n: int, *, label: int | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n codes, (n, *code)."""
+
+    def critic_loss(self, batch: HeadBatch) -> Tensor:
+        """The critic's own loss, a scalar. Only asked of a head that owns a critic."""
+        raise NotImplementedError(f"{type(self).__name__} owns a critic but no critic_loss")
+
+    def prepare(self, codes: Tensor) -> None:
+        """Look at a sample of the codes, (N, *code), once before the first step: all a closed-form head needs."""

@@ -1,0 +1,100 @@
+"""What an encoder says of an input: a distribution over codes, or one code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+
+from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Noise = Literal["local", "feature", "shared"]
+"""How a deviation and its draws are laid over a code map: one per pixel and feature; one per feature with
+independent draws; one per feature with one draw for all pixels."""
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """A diagonal Gaussian over codes, or a single code where ``logvar`` is None.
+
+    Args:
+        mean: (B, *code).
+        logvar: log of the variance, sigma = exp(logvar / 2): shaped as ``mean`` for ``noise="local"``, (B, C)
+            for ``"feature"`` and ``"shared"``, whose code is (B, C, ...). None makes a point.
+        noise: see ``Noise``.
+
+    >>> posterior = Posterior(torch.zeros(2, 3), torch.zeros(2, 3))
+    >>> posterior.kl().tolist()
+    [0.0, 0.0]
+    """
+
+    mean: Tensor
+    logvar: Tensor | None = None
+    noise: Noise = "local"
+
+    def __post_init__(self) -> None:
+        if self.noise not in get_args(Noise):
+            raise ZooError(f"noise={self.noise!r}: there are {', '.join(get_args(Noise))}")
+        if self.logvar is not None:
+            wanted = self.mean.shape if self.noise == "local" else self.mean.shape[:2]
+            if self.logvar.shape != wanted:
+                raise ZooError(
+                    f"noise={self.noise!r} wants logvar of shape {tuple(wanted)}, got {tuple(self.logvar.shape)}"
+                )
+
+    @property
+    def mode(self) -> Tensor:
+        """The most likely code, (B, *code): the mean."""
+        return self.mean
+
+    @property
+    def std(self) -> Tensor:
+        """The standard deviation, expanded to (B, *code); zeros for a point."""
+        if self.logvar is None:
+            return torch.zeros_like(self.mean)
+        return self._over_pixels((self.logvar / 2).exp()).expand_as(self.mean)
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Draw one code per input, (B, *code), with gradients to mean and logvar (the reparametrisation trick)."""
+        if self.logvar is None:
+            return self.mean
+        shape = self.logvar.shape if self.noise == "shared" else self.mean.shape
+        epsilon = torch.randn(shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
+        return self.mean + self.std * self._over_pixels(epsilon)
+
+    def kl(self) -> Tensor:
+        """KL divergence to N(0, I) in nats per image, (B,): the sum of (sigma^2 + mu^2 - 1 - log sigma^2) / 2.
+
+        For ``"shared"`` noise the draws of one feature are perfectly correlated, so the true divergence is infinite;
+        this is then the surrogate that treats them as independent.
+        """
+        if self.logvar is None:
+            raise ZooError("a point has no KL divergence: its stage was built with posterior='point'")
+        excess = self._over_pixels(self.logvar.exp() - 1 - self.logvar).expand_as(self.mean)
+        return (self.mean.square() + excess).flatten(1).sum(1) / 2
+
+    def scaled(self, shift: Tensor, scale: Tensor) -> Posterior:
+        """The posterior of ``(z - shift) / scale``; both shaped to broadcast over one code, (C, 1, 1) say."""
+        mean = (self.mean - shift) / scale
+        if self.logvar is None:
+            return Posterior(mean)
+        log_scale = 2 * scale.log()
+        if self.noise != "local":
+            log_scale = log_scale.flatten()
+        return Posterior(mean, self.logvar - log_scale, self.noise)
+
+    def detach(self) -> Posterior:
+        """The same posterior, cut from the graph."""
+        return Posterior(self.mean.detach(), None if self.logvar is None else self.logvar.detach(), self.noise)
+
+    def float(self) -> Posterior:
+        """The same posterior in float32: what terms compute with, whatever the precision of the network."""
+        return Posterior(self.mean.float(), None if self.logvar is None else self.logvar.float(), self.noise)
+
+    def _over_pixels(self, value: Tensor) -> Tensor:
+        """Let a (B, C) value broadcast over the pixels of a (B, C, ...) code."""
+        return value.reshape(value.shape + (1,) * (self.mean.ndim - value.ndim))

@@ -1,0 +1,239 @@
+"""Levels, and the stack that they make: images in, codes out, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from zoo import files, registry
+from zoo.errors import EvaluationError, SpecError
+from zoo.interfaces import Head, Reconstruction, Regularizer, RoundTrip, Shape, Stage, Term
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from typing import Any
+
+    from zoo.posterior import Posterior
+    from zoo.spec import StackSpec
+
+
+class Level(nn.Module):
+    """A stage with the terms of its objective: what is trained, frozen, saved and stacked on.
+
+    Args:
+        stage: the two maps.
+        terms: by name, in the order of the sentence; exactly one likelihood among them.
+
+    The buffers ``shift`` and ``scale`` bring the codes of a level without a prior to unit scale; ``standardise`` sets
+    them from training codes when the level is finished. ``encode`` and ``decode`` include them.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, stage: Stage, terms: dict[str, Term]) -> None:
+        super().__init__()
+        self.stage = stage
+        self.terms = nn.ModuleDict(terms)
+        features = (stage.code_shape[0],) + (1,) * (len(stage.code_shape) - 1)
+        self.register_buffer("shift", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+
+    @property
+    def input_shape(self) -> Shape:
+        """What the stage was built for, without the batch."""
+        return self.stage.input_shape
+
+    @property
+    def code_shape(self) -> Shape:
+        """One code, without the batch."""
+        return self.stage.code_shape
+
+    @property
+    def regularizers(self) -> list[Regularizer]:
+        """The terms on the code."""
+        return [term for term in self.terms.values() if isinstance(term, Regularizer)]
+
+    @property
+    def reconstructions(self) -> list[Reconstruction]:
+        """The terms on what came back."""
+        return [term for term in self.terms.values() if isinstance(term, Reconstruction)]
+
+    @property
+    def prior(self) -> Regularizer | None:
+        """The regularizer that pulls the codes to a prior, if one does."""
+        return next((term for term in self.regularizers if term.prior), None)
+
+    def encode(self, x: Tensor) -> Posterior:
+        """(B, *input) to the posterior over unit-scale codes."""
+        return self.stage.encode(x).scaled(self.shift, self.scale)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Unit-scale codes (B, *code) to (B, *input); pixels are not clamped."""
+        return self.stage.decode(z * self.scale + self.shift)
+
+    def draw(self, posterior: Posterior) -> Tensor:
+        """The code for the decoder while training: drawn by the one regularizer that has its own way, or a sample."""
+        for term in self.regularizers:
+            if type(term).draw is not Regularizer.draw:
+                return term.draw(posterior)
+        return posterior.sample()
+
+    def round_trip(self, x: Tensor) -> RoundTrip:
+        """There and back, as the terms read it."""
+        posterior = self.encode(x)
+        z = self.draw(posterior)
+        return RoundTrip(x, posterior, z, self.decode(z))
+
+    @torch.no_grad()
+    def standardise(self, codes: Tensor) -> None:
+        """Fold the feature means and deviations of these codes, (N, *code), into ``shift`` and ``scale``.
+
+        A level with a prior keeps the prior's scale, and a feature that never varies keeps its own.
+        """
+        if self.prior is not None:
+            return
+        over = [axis for axis in range(codes.ndim) if axis != 1]
+        deviation, mean = (value.reshape(self.shift.shape) for value in torch.std_mean(codes, over, correction=0))
+        deviation = torch.where(deviation > 1e-6, deviation, 1.0)
+        self.shift.add_(mean * self.scale)
+        self.scale.mul_(deviation)
+
+
+class Stack(nn.Module):
+    """Levels composed, pixels first: ``encode`` to the top code, ``decode`` back to images, ``sample`` new ones.
+
+    The maps keep gradients; call them under ``torch.inference_mode()`` where none are wanted.
+
+    >>> import zoo, torch
+    >>> stack = zoo.build("28x28x1/conv7x7x10/fc8+wae_mmd")
+    >>> z = stack.encode(torch.rand(2, 1, 28, 28))
+    >>> z.shape, stack.decode(z).shape
+    (torch.Size([2, 8]), torch.Size([2, 1, 28, 28]))
+    """
+
+    def __init__(self, spec: StackSpec, input_shape: Shape, levels: list[Level], head: Head | None = None) -> None:
+        super().__init__()
+        self.spec = spec
+        self.input_shape = input_shape
+        self.levels = nn.ModuleList(levels)
+        self.head = head
+        self.report: dict[str, Any] | None = None
+
+    @property
+    def code_shape(self) -> Shape:
+        """The top code, without the batch; the images' own shape for a head that stands on the input."""
+        return self.level(len(self.levels)).code_shape if len(self.levels) else self.input_shape
+
+    def level(self, number: int) -> Level:
+        """Level ``number``, counted from 1."""
+        if not 1 <= number <= len(self.levels):
+            raise SpecError(f"level {number}: {self.spec} has levels 1 to {len(self.levels)}")
+        return cast("Level", self.levels[number - 1])
+
+    def lower(self, levels: int | None = None) -> Iterator[Level]:
+        """The first ``levels`` levels, bottom up; all when None."""
+        top = len(self.levels) if levels is None else levels
+        return (self.level(number) for number in range(1, top + 1))
+
+    def posterior(self, x: Tensor, levels: int | None = None) -> Posterior:
+        """The posterior over the code of the last of the first ``levels`` levels, for images (B, C, H, W) in [0, 1]."""
+        posterior = None
+        for level in self.lower(levels):
+            posterior = level.encode(x if posterior is None else posterior.mode)
+        if posterior is None:
+            raise SpecError(f"{self.spec} has no level that encodes")
+        return posterior
+
+    def encode(self, x: Tensor, levels: int | None = None) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] to codes (B, *code): the posterior's mean."""
+        return self.posterior(x, levels).mode if levels != 0 and len(self.levels) else x
+
+    def decode(self, z: Tensor, levels: int | None = None) -> Tensor:
+        """Codes of the last of the first ``levels`` levels to images (B, C, H, W) in [0, 1]."""
+        return self.to_pixels(z, levels).clamp(0, 1)
+
+    def to_pixels(self, z: Tensor, levels: int | None = None) -> Tensor:
+        """``decode`` without the clamp, which has no gradient outside [0, 1]: what a loss in pixels reads."""
+        for level in reversed(list(self.lower(levels))):
+            z = level.decode(z)
+        return z
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images there and back."""
+        return self.decode(self.encode(x))
+
+    @torch.inference_mode()
+    def sample(self, n: int, *, seed: int | None = None, label: int | None = None) -> Tensor:
+        """New images (n, C, H, W) in [0, 1], drawn through the head, else from the top level's prior.
+
+        Args:
+            n: how many.
+            seed: same seed, same images; None draws from torch's global state.
+            label: a class index, for a head that knows labels.
+
+        Raises:
+            EvaluationError: the stack has neither a head nor a prior.
+        """
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        draw = self._sampler(label, generator)
+        batches = [self.decode(draw(min(256, n - start)).to(self.device)) for start in range(0, n, 256)]
+        return torch.cat(batches) if batches else torch.empty(0, *self.input_shape)
+
+    def _sampler(self, label: int | None, generator: torch.Generator | None) -> Callable[[int], Tensor]:
+        if self.head is not None:
+            head = self.head
+            return lambda n: head.sample(n, label=label, generator=generator)
+        if label is not None:
+            raise EvaluationError(f"{self.spec} cannot sample by label: that takes a head that knows labels")
+        prior = self.level(len(self.levels)).prior
+        if prior is None:
+            raise EvaluationError(
+                f"{self.spec} cannot sample: its top level has no prior. Add a regularizer, as in '{self.spec}+kl', "
+                f"or a head, as in '{self.spec}/normal'."
+            )
+        return lambda n: prior.sample(n, generator)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next((tensor.device for tensor in self.state_dict().values()), torch.device("cpu"))
+
+    def save(self, folder: str | Path, *, report: dict[str, Any] | None = None) -> Path:
+        """Write config.json, one safetensors file per level, report.json and a model card; ``zoo.load`` reads it back.
+
+        The folder's old stack, if it holds one, is replaced in one step: a reader sees the old or the new, never a mix.
+        """
+        self.report = report or self.report
+        return files.write(folder, self.description(), self.tensors(), self.report)
+
+    def description(self) -> dict[str, Any]:
+        """What config.json says of the stack beside its files: JSON-ready."""
+        parts = [
+            {
+                "spec": str(spec),
+                "input_shape": list(level.input_shape),
+                "code_shape": list(level.code_shape),
+                "posterior": level.stage.place.posterior,
+                "prior": level.prior is not None,
+            }
+            for spec, level in zip(self.spec.levels, self.lower(), strict=False)
+        ]
+        if self.head is not None:
+            parts.append({"spec": str(self.spec.levels[-1]), "input_shape": list(self.code_shape)})
+        names = {item.name for level in self.spec.levels for item in level.items}
+        names |= {name for level in self.lower() for name in level.terms if name.isalpha()}
+        return {
+            "spec": str(self.spec),
+            "plugins": {name: registry.find(name).origin for name in sorted(names)},
+            "input": {"shape": list(self.input_shape), "layout": "CHW", "range": [0, 1]},
+            "levels": parts,
+        }
+
+    def tensors(self) -> list[dict[str, Tensor]]:
+        """The weights and buffers, a dict for every level and one for the head."""
+        modules: list[nn.Module] = [*self.levels, *([] if self.head is None else [self.head])]
+        return [dict(module.state_dict()) for module in modules]

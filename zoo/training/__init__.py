@@ -1,0 +1,8 @@
+"""The one loop that trains any stack, level by level."""
+
+from __future__ import annotations
+
+from zoo.training.fitting import fit
+from zoo.training.options import Options
+
+__all__ = ["Options", "fit"]

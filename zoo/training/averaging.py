@@ -1,0 +1,60 @@
+"""A running average of the weights, which is smoother than the weights and is what gets evaluated and kept."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor, nn
+
+
+class Average:
+    """Exponential moving average of a module's parameters.
+
+    The decay starts low, (1 + t) / (10 + t), so that the average of a young run is not held back by its first weights.
+
+    Args:
+        module: whose parameters are averaged.
+        decay: of one step; 0 follows the weights.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+        self.live = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self.averages = [parameter.detach().clone() for parameter in self.live]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after ``step`` steps."""
+        if self.averages:
+            torch._foreach_lerp_(self.averages, self.live, 1 - min(self.decay, (1 + step) / (10 + step)))
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The module holds the average while this lasts."""
+        own = [parameter.detach().clone() for parameter in self.live]
+        self.copy_to_module(self.averages)
+        try:
+            yield
+        finally:
+            self.copy_to_module(own)
+
+    @torch.no_grad()
+    def copy_to_module(self, values: list[Tensor]) -> None:
+        """Put these values, in the order of ``names``, in place of the weights."""
+        if self.live:
+            torch._foreach_copy_(self.live, values)
+
+    def state(self) -> dict[str, Tensor]:
+        """The averages by the parameters' names."""
+        return dict(zip(self.names, self.averages, strict=True))
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Continue from a saved ``state``."""
+        self.averages = [state[name].to(live.device).clone() for name, live in zip(self.names, self.live, strict=True)]

@@ -1,0 +1,115 @@
+"""Checkpoints: all that a course needs to go on as if it had never stopped, in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from zoo import files
+from zoo.errors import TrainingError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+KEPT = 2
+BEST = "best.safetensors"
+
+
+@dataclass
+class Checkpoint:
+    """Where a run stands.
+
+    Args:
+        course: which course of the plan, from 0.
+        step: optimiser steps taken in it.
+        finished: the course is over, its level frozen.
+        facts: JSON-ready: elapsed seconds, precision, the best loss so far, the length of the history ...
+        tensors: weights, averages, optimiser states and random state, by prefixed name.
+    """
+
+    course: int
+    step: int
+    finished: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+    def section(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with ``prefix/``, without it."""
+        return {
+            name[len(prefix) + 1 :]: tensor for name, tensor in self.tensors.items() if name.startswith(f"{prefix}/")
+        }
+
+    def put(self, prefix: str, tensors: dict[str, Tensor]) -> None:
+        """Add tensors under a prefix."""
+        self.tensors.update({f"{prefix}/{name}": tensor for name, tensor in tensors.items()})
+
+
+class Shelf:
+    """The checkpoints of a run: the last two, and the best of the course under way.
+
+    Args:
+        folder: where they are kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, checkpoint: Checkpoint, *, best: bool = False) -> Path:
+        """Write a checkpoint whole, then let go of those that are no longer wanted."""
+        path = self.folder / (
+            BEST if best else f"{checkpoint.course:02d}-{checkpoint.step:09d}{'f' * checkpoint.finished}.safetensors"
+        )
+        facts = {
+            "course": checkpoint.course,
+            "step": checkpoint.step,
+            "finished": checkpoint.finished,
+            **checkpoint.facts,
+        }
+        files.write_tensors(path, _apart(checkpoint.tensors), {"state": json.dumps(facts)})
+        for old in self._all()[:-KEPT]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def load(self, which: str) -> Checkpoint | None:
+        """The ``last`` or the ``best`` checkpoint; None where there is none yet.
+
+        A last one that is damaged is passed over for the one before it.
+
+        Raises:
+            FileError: none of them can be read.
+        """
+        if which == "best":
+            return _read(self.folder / BEST) if (self.folder / BEST).is_file() else None
+        found = self._all()
+        for path in reversed(found):
+            try:
+                return _read(path)
+            except files.FileError:
+                if path == found[0]:
+                    raise
+        return None
+
+    def _all(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob("[0-9]*.safetensors"))
+
+
+def _read(path: Path) -> Checkpoint:
+    tensors, metadata = files.read_tensors(path)
+    if "state" not in metadata:
+        raise TrainingError(f"{path} is no checkpoint of a run")
+    facts = json.loads(metadata["state"])
+    return Checkpoint(facts.pop("course"), facts.pop("step"), facts.pop("finished"), facts, tensors)
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that share memory, each with its own: what safetensors asks for."""
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        pointer = tensor.untyped_storage().data_ptr()
+        apart[name] = tensor.detach().clone() if pointer in seen else tensor.detach()
+        seen.add(pointer)
+    return apart

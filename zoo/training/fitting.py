@@ -1,0 +1,241 @@
+"""Fitting a stack: its levels in turn, each upper one on the cached codes of the frozen ones below."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+
+from zoo import codes, files
+from zoo.data import images
+from zoo.errors import SpecError, TrainingError
+from zoo.training.checkpoints import Checkpoint, Shelf
+from zoo.training.interrupts import listening
+from zoo.training.loop import PREPARED_ELEMENTS, Course, Loop
+from zoo.training.objectives import HeadLearner, LevelInCodes, LevelInPixels, WholeStack
+from zoo.training.options import DEFAULT_EPOCHS, Options
+from zoo.training.progress import Reporter, trackers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from os import PathLike
+
+    from zoo.data import Images
+    from zoo.stack import Stack
+    from zoo.training.objectives import Learner
+
+RUN = "run.json"
+HELD_OUT = 0.05
+MOST_HELD_OUT = 1000
+"""Training images kept aside to choose the best weights: 5 %, and no more than this."""
+REFINE_RATE = 0.1
+
+
+def fit(
+    stack: Stack,
+    data: Any,
+    *,
+    out: str | PathLike[str] | None = None,
+    val: Any = None,
+    resume: bool | str = False,
+    progress: bool = True,
+    strict: bool = False,
+    **options: Any,
+) -> Stack:
+    """Train a stack level by level, in place, and return it.
+
+    Args:
+        stack: fresh from ``zoo.build``, or trained before: then it trains on.
+        data: what ``zoo.data.images`` takes: a name, a folder, a file, an array, tensors or a Dataset.
+        out: a folder for the run: checkpoints, history and, at the end, the stack itself. Without it nothing is kept.
+        val: images to choose the best weights by; a seeded 5 % of the training images where None.
+        resume: go on with the run in ``out``: True or ``"last"`` from where it stopped, ``"best"`` from its best point.
+        progress: show bars.
+        strict: refuse data with unreadable files instead of passing over them.
+        **options: see ``zoo.training.Options``.
+
+    Raises:
+        TrainingError: the loss is not finite or exploded, the user asked to stop, or the run to resume is another.
+        DataError: the images cannot be read.
+
+    >>> import torch, zoo
+    >>> stack = zoo.build("8x8x1/conv2x2x4(width=4)")
+    >>> stack = zoo.fit(stack, torch.rand(64, 1, 8, 8), steps=2, progress=False)
+    """
+    chosen = _options(options)
+    _check_terms(stack, chosen)
+    train = images(data, stack.input_shape, split="train", strict=strict)
+    kept, held = _hold_out(train, stack, val, chosen, strict=strict)
+    with ExitStack() as closing:
+        where = Path(closing.enter_context(tempfile.TemporaryDirectory())) if out is None else Path(out)
+        closing.enter_context(torch.random.fork_rng(devices=[]))
+        run = _Fit(stack, chosen, where, kept, held, lasting=out is not None, visible=progress)
+        run.interrupt = closing.enter_context(listening())
+        run.go(resume)
+    return stack
+
+
+class _Fit:
+    """One call of ``fit``."""
+
+    def __init__(
+        self, stack: Stack, options: Options, where: Path, kept: Images, held: Images, *, lasting: bool, visible: bool
+    ) -> None:
+        self.stack, self.options, self.where, self.kept, self.held = stack, options, where, kept, held
+        self.lasting = lasting
+        self.accelerator = Accelerator(log_with=trackers(where) if lasting else None, project_dir=where / "logs")
+        self.reporter = Reporter(where if lasting else None, self.accelerator, visible=visible)
+        self.shelf = Shelf(where / "checkpoints") if lasting else None
+        self.interrupt: Any = None
+
+    def go(self, resume: bool | str) -> None:
+        """Every course of the plan, from the first that is not finished."""
+        self.where.mkdir(parents=True, exist_ok=True)
+        saved = self._resumed(resume)
+        if self.lasting:
+            self.accelerator.init_trackers("tensorboard")
+        self.stack.to(self.accelerator.device)
+        loop = Loop(
+            self.stack, self.options, accelerator=self.accelerator, reporter=self.reporter,
+            shelf=self.shelf, interrupt=self.interrupt,
+        )  # fmt: skip
+        for number, prepare in enumerate(self._plan()):
+            if saved is not None and (number, not saved.finished) < (saved.course, True):
+                continue
+            course = prepare(number)
+            loop.run(course, saved if saved is not None and saved.course == number else None)
+            self._finish(course)
+        self.stack.to("cpu").eval()
+        if self.lasting:
+            self.accelerator.end_training()
+            self.stack.save(self.where)
+
+    def _plan(self) -> Iterator[Callable[[int], Course]]:
+        """The courses in order, each made when its turn comes: its codes need the levels below."""
+        stack, levels = self.stack, range(1, len(self.stack.levels) + 1)
+        for level in levels:
+            if self.options.level in (None, level):
+                yield lambda number, level=level: self._level(number, level)
+        if stack.head is not None and self.options.level in (None, len(levels) + 1):
+            yield self._head
+        if self.options.refine and self.options.level is None:
+            yield lambda number: self._course(number, len(levels), "refine", WholeStack(stack), self.kept, REFINE_RATE)
+
+    def _level(self, number: int, level: int) -> Course:
+        if level == 1:
+            return self._course(number, 1, "pixels", LevelInCodes(self.stack, 1), self.kept)
+        if self.options.loss_in == "pixels":
+            return self._course(number, level, "pixels", LevelInPixels(self.stack, level), self.kept)
+        return self._course(number, level, "codes", LevelInCodes(self.stack, level), self._codes(level - 1))
+
+    def _head(self, number: int) -> Course:
+        levels = len(self.stack.levels)
+        in_pixels = self.options.loss_in == "pixels"
+        source = self.kept if in_pixels or not levels else self._codes(levels)
+        return self._course(
+            number, levels + 1, self.options.loss_in, HeadLearner(self.stack, self.options.loss_in), source
+        )
+
+    def _course(self, number: int, level: int, phase: str, learner: Learner, source: Any, scale: float = 1.0) -> Course:
+        return Course(number, level, phase, learner, source, self._validate, scale)
+
+    def _codes(self, levels: int) -> codes.Codes:
+        """The training images through the first levels, from the cache of the run."""
+        self.reporter.start(f"encoding through level {levels}", len(self.kept))
+        try:
+            return codes.write(
+                self.stack,
+                self.kept,
+                self.where / "codes" / f"level-{levels}",
+                levels=levels,
+                tick=self.reporter.advance,
+            )
+        finally:
+            self.reporter.stop()
+
+    def _validate(self, learner: Learner) -> dict[str, float]:
+        """The learner's loss on held-out raw images, and the squared error of what comes back of them."""
+        loss = error = 0.0
+        pixels: float | None = None
+        size = max(2, min(250, self.options.batch_size * 4))
+        for start in range(0, len(self.held), size):
+            x = self.held.batch(slice(start, start + size)).to(self.accelerator.device)
+            loss += learner(learner.from_images(x)).total.item() * len(x)
+            x_hat = learner.reconstruct(x)
+            if x_hat is not None:
+                error += (x_hat - x).square().mean().item() * len(x)
+                pixels = error
+        count = len(self.held)
+        return {"loss": loss / count} | ({} if pixels is None else {"mse": pixels / count})
+
+    @torch.inference_mode()
+    def _finish(self, course: Course) -> None:
+        """Bring a finished level's codes to unit scale, and record that it is finished."""
+        if course.level <= len(self.stack.levels) and course.phase != "refine":
+            level = self.stack.level(course.level)
+            size = torch.Size(level.code_shape).numel()
+            few = self.kept.subset(slice(0, max(2, min(len(self.kept), PREPARED_ELEMENTS // size))))
+            batches = (few.batch(slice(start, start + 250)) for start in range(0, len(few), 250))
+            level.standardise(torch.cat([self.stack.encode(x.to(self.stack.device), course.level) for x in batches]))
+        if self.shelf is not None and self.accelerator.is_main_process:
+            done = Checkpoint(course.number, 0, finished=True, facts={"history": self.reporter.length()})
+            done.put("stack", dict(self.stack.state_dict()))
+            self.shelf.save(done)
+
+    def _resumed(self, resume: bool | str) -> Checkpoint | None:
+        facts = {"spec": str(self.stack.spec), "data": self.kept.fingerprint, "options": self.options.describe()}
+        path = self.where / RUN
+        if not resume:
+            if self.shelf is not None and self.shelf.load("last") is not None:
+                raise TrainingError(f"{self.where} holds a run already: resume it (--resume), or choose another folder")
+            files.write_json(path, facts)
+            return None
+        if not path.is_file():
+            raise TrainingError(f"there is no run to resume in {self.where}: {RUN} is missing")
+        _compare(files.read_json(path), facts, path)
+        saved = None if self.shelf is None else self.shelf.load("best" if resume == "best" else "last")
+        if saved is not None:
+            self.stack.load_state_dict(saved.section("stack"))
+        return saved
+
+
+def _options(options: dict[str, Any]) -> Options:
+    known = Options.__dataclass_fields__
+    for name in options:
+        if name not in known:
+            raise TrainingError(f"fit has no option {name!r}; there are: {', '.join(known)}")
+    if all(options.get(name) is None for name in ("epochs", "steps", "minutes")):
+        options = {**options, "epochs": DEFAULT_EPOCHS}
+    return Options(**options)
+
+
+def _hold_out(train: Images, stack: Stack, val: Any, options: Options, *, strict: bool) -> tuple[Images, Images]:
+    if val is not None:
+        return train, images(val, stack.input_shape, split="test", strict=strict)
+    count = min(MOST_HELD_OUT, max(1, round(HELD_OUT * len(train))))
+    if len(train) <= count:
+        return train, train
+    return train.held_out(count, options.seed)
+
+
+def _check_terms(stack: Stack, options: Options) -> None:
+    parts = len(stack.levels) + (stack.head is not None)
+    if options.level is not None and not 1 <= options.level <= parts:
+        raise TrainingError(f"level {options.level}: {stack.spec} has levels 1 to {parts}")
+    for number, level in enumerate(stack.lower(), 1):
+        for name, term in level.terms.items():
+            on_codes = number > 1 and options.loss_in == "codes"
+            if on_codes and getattr(term, "needs_pixels", False):
+                raise SpecError(f"{name} on level {number} reads pixels: add --loss-in pixels (loss_in='pixels')")
+
+
+def _compare(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
+    """Refuse to resume another run, saying what differs."""
+    old, new = ({"spec": run["spec"], "data": run["data"], **run["options"]} for run in (before, now))
+    differing = [f"{name}: {old.get(name)!r} then, {new.get(name)!r} now" for name in new if old.get(name) != new[name]]
+    if differing:
+        raise TrainingError(f"{path} records another run, so it cannot be resumed: {'; '.join(differing)}")

@@ -1,0 +1,349 @@
+"""The loop: one course, from its first step to its last."""
+
+from __future__ import annotations
+
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import isfinite
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from zoo.errors import TrainingError
+from zoo.training import precision, schedules
+from zoo.training.averaging import Average
+from zoo.training.checkpoints import Checkpoint
+from zoo.training.players import players
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from accelerate import Accelerator
+    from torch import Tensor, nn
+
+    from zoo.stack import Stack
+    from zoo.training.checkpoints import Shelf
+    from zoo.training.interrupts import Interrupt
+    from zoo.training.objectives import Learner, Losses
+    from zoo.training.options import Options
+    from zoo.training.progress import Reporter
+
+VALIDATIONS = 20
+"""Validations a course, spread evenly."""
+SAVE_EVERY = 60.0
+"""Seconds between checkpoints, at most."""
+EXPLODED = 100.0
+"""A loss this many times the first one's size (and at least this many nats per element) above it has exploded."""
+PREPARED_ELEMENTS = 2**26
+"""Numbers that a data-dependent start looks at, at most: 5,461 images of 64x64x3."""
+
+
+class Source(Protocol):
+    """What a course learns from: images, or codes."""
+
+    labels: Tensor | None
+
+    def __len__(self) -> int: ...
+
+    def batch(self, index: Tensor) -> Tensor:
+        """The items at these places."""
+        ...
+
+
+@dataclass
+class Course:
+    """One phase of one level: who learns, from what, for how long.
+
+    Args:
+        number: its place in the run's plan.
+        level: the level it trains, from 1; a head counts as one.
+        phase: ``codes``, ``pixels`` or ``refine``.
+        learner: what learns, with its objective.
+        source: what it learns from.
+        validate: the loss and the pixels' squared error on held-out raw images.
+        scale: on the learning rate.
+    """
+
+    number: int
+    level: int
+    phase: str
+    learner: Learner
+    source: Source
+    validate: Callable[[Learner], dict[str, float]]
+    scale: float = 1.0
+
+
+class Loop:
+    """The one loop: every course of every stack runs through ``run``.
+
+    Args:
+        stack: what the courses' learners are parts of: saved whole in every checkpoint.
+        options: how to train.
+        accelerator: device and processes.
+        reporter: progress and history.
+        shelf: checkpoints; None keeps none.
+        interrupt: whether the user asked to stop.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        options: Options,
+        *,
+        accelerator: Accelerator,
+        reporter: Reporter,
+        shelf: Shelf | None,
+        interrupt: Interrupt,
+    ) -> None:
+        self.stack, self.options, self.accelerator = stack, options, accelerator
+        self.reporter, self.shelf, self.interrupt = reporter, shelf, interrupt
+
+    def run(self, course: Course, resumed: Checkpoint | None = None) -> None:
+        """Train one course; afterwards the learner holds the best averaged weights, in eval mode.
+
+        Raises:
+            TrainingError: the loss is not finite or has exploded; the user asked to stop.
+        """
+        with _alone(self.stack, course.learner):
+            _Run(self, course, resumed).go()
+
+
+class _Run:
+    """The state of one course while it runs."""
+
+    def __init__(self, loop: Loop, course: Course, resumed: Checkpoint | None) -> None:
+        self.loop, self.course, self.options = loop, course, loop.options
+        self.device = loop.accelerator.device
+        self.budget = schedules.budget(self.options, len(course.source))
+        self.step, self.elapsed = 0, 0.0
+        self.first_loss: float | None = None
+        self.best: tuple[float, dict[str, Tensor]] | None = None
+        self.order: tuple[int, Tensor] | None = None
+        seed = zlib.crc32(f"{self.options.seed}/{course.number}".encode())
+        torch.manual_seed(seed)
+        self.seed = seed
+        if resumed is None:
+            self._prepare()
+        course.learner.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.stage, self.critics = players(course.learner, self.options)
+        self.average = Average(course.learner, self.options.ema)
+        if resumed is None:
+            self.bf16 = self._choose_precision()
+        else:
+            self._restore(resumed)
+        self.forward = torch.compile(course.learner) if self.options.compile else course.learner
+
+    def go(self) -> None:
+        """All steps, with validations and checkpoints on the way."""
+        course, reporter = self.course, self.loop.reporter
+        if self.stage is None and not self.critics:
+            course.learner.eval()  # nothing to learn: a fixed transform, or a head fitted in closed form
+            return
+        title = f"level {course.level} ({course.phase})"
+        per_step = self.options.batch_size
+        total = None if self.budget.steps is None else self.budget.steps * per_step
+        reporter.start(title, total, done=self.step * per_step)
+        try:
+            self._steps(per_step)
+        finally:
+            reporter.stop()
+        if self.step % max(1, self._validate_every()) or self.best is None:
+            self._validate()
+        if self.best is not None:
+            self.average.copy_to_module(list(self.best[1].values()))
+        course.learner.eval()
+
+    def _steps(self, per_step: int) -> None:
+        self.course.learner.train()
+        since_line, since_save = perf_counter(), perf_counter()
+        start, images = perf_counter() - self.elapsed, 0
+        while (progress := self.budget.progress(self.step, self.elapsed)) < 1:
+            losses, norm = self._step(progress)
+            self.step += 1
+            images += per_step
+            self.elapsed = perf_counter() - start
+            expected = (
+                None
+                if self.budget.steps
+                else round(self.step * per_step / max(self.budget.progress(self.step, self.elapsed), 1e-6))
+            )
+            self.loop.reporter.advance(per_step, total=expected)
+            if self.step % self.options.log_every == 0 or self.step == 1:
+                self._log(losses, norm, images / (perf_counter() - since_line))
+                since_line, images = perf_counter(), 0
+            if self.step % self._validate_every() == 0:
+                self._validate()
+                since_line, images = perf_counter(), 0
+            if self.loop.interrupt.asked:
+                self._stop()
+            if perf_counter() - since_save > SAVE_EVERY:
+                self._save()
+                since_save = perf_counter()
+
+    def _step(self, progress: float) -> tuple[Losses, Tensor]:
+        """The stage's turn, then each critic's."""
+        batch, labels = self._batch()
+        factor = schedules.rate(self.options.schedule, progress, self.step) * self.course.scale
+        momentum = schedules.momentum(progress) if self.options.schedule == "onecycle" else None
+        for critic in self.critics:
+            _learning(critic.parameters, on=False)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            losses: Losses = self.forward(batch, labels)
+        self._check(losses)
+        norm = torch.zeros(()) if self.stage is None else self.stage.step(losses.total, factor, momentum)
+        for critic in self.critics:
+            _learning(critic.parameters, on=True)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                loss = self.course.learner.critic_loss(critic.name, losses)
+            critic.step(loss, factor, momentum)
+        self.average.update(self.step)
+        return losses, norm
+
+    def _batch(self) -> tuple[Tensor, Tensor | None]:
+        """The items of a step: their order follows from the seed, the course and the epoch alone."""
+        source = self.course.source
+        count, size = len(source), min(self.options.batch_size, len(source))
+        per_epoch = schedules.steps_per_epoch(count, size)
+        epoch, place = divmod(self.step, per_epoch)
+        if self.order is None or self.order[0] != epoch:
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed}/{epoch}".encode()))
+            self.order = (epoch, torch.randperm(count, generator=generator))
+        index = self.order[1][place * size : (place + 1) * size]
+        batch = source.batch(index).to(self.device, non_blocking=True)
+        if batch.ndim == 4:
+            batch = batch.contiguous(memory_format=torch.channels_last)
+        return batch, None if source.labels is None else source.labels[index].to(self.device)
+
+    def _prepare(self) -> None:
+        """Show the learner a seeded sample of its source, for a start that knows the data."""
+        source = self.course.source
+        one = source.batch(torch.zeros(1, dtype=torch.long)).numel()
+        count = max(1, min(len(source), PREPARED_ELEMENTS // one))
+        index = torch.randperm(len(source))[:count].sort().values
+        if self.course.phase != "refine":
+            self.course.learner.prepare(source.batch(index).to(self.loop.stack.device))
+
+    def _choose_precision(self) -> bool:
+        if self.options.precision != "auto" or self.stage is None:
+            return self.options.precision == "bf16"
+        self.course.learner.train()
+        return precision.choose(self.course.learner, *self._batch())[0]
+
+    def _check(self, losses: Losses) -> None:
+        loss = losses.total.item()
+        self.first_loss = loss if self.first_loss is None else self.first_loss
+        limit = self.first_loss + EXPLODED * max(1.0, abs(self.first_loss))
+        if isfinite(loss) and loss < limit:
+            return
+        terms = {name: value.item() for name, value in losses.terms.items()}
+        worst = next(
+            (name for name, value in terms.items() if not isfinite(value)),
+            max(terms, key=lambda name: abs(terms[name])),
+        )
+        raise TrainingError(
+            f"level {self.course.level}: the loss {'exploded' if isfinite(loss) else 'is not finite'} "
+            f"at step {self.step} (term {worst}: {terms[worst]:.4g}; learning rate {self.options.lr:g}). {self._last_good()} "
+            "Try a third of the learning rate, or a smaller weight for that term."
+        )
+
+    def _last_good(self) -> str:
+        shelf = self.loop.shelf
+        saved = None if shelf is None else shelf.load("last")
+        if shelf is None or saved is None:
+            return "No checkpoint was written before it."
+        return f"The last good checkpoint, of step {saved.step}, is in {shelf.folder}."
+
+    def _log(self, losses: Losses, norm: Tensor, images_per_second: float) -> None:
+        terms = {name: value.item() for name, value in losses.terms.items()}
+        self.loop.reporter.show(terms)
+        lr = self.stage.optimizer.param_groups[0]["lr"] if self.stage is not None else 0.0
+        self.loop.reporter.record(
+            {**self._where(), "images_per_second": round(images_per_second, 1), "lr": lr,
+             "grad_norm": norm.item(), "loss": losses.total.item(), "terms": terms}
+        )  # fmt: skip
+
+    def _where(self) -> dict[str, Any]:
+        return {
+            "level": self.course.level,
+            "phase": self.course.phase,
+            "step": self.step,
+            "seconds": round(self.elapsed, 3),
+        }
+
+    def _validate_every(self) -> int:
+        if self.budget.steps is not None:
+            return max(1, self.budget.steps // VALIDATIONS)
+        return 200
+
+    def _validate(self) -> None:
+        """Measure the averaged weights on held-out raw images, and remember them when they are the best so far."""
+        learner = self.course.learner.eval()
+        with self.average.in_place(), torch.random.fork_rng(devices=[]), torch.inference_mode():
+            torch.manual_seed(0)
+            measured = self.course.validate(learner)
+        learner.train()
+        self.loop.reporter.record({**self._where(), "val": measured})
+        if self.best is None or measured["loss"] < self.best[0]:
+            self.best = (measured["loss"], {name: value.clone() for name, value in self.average.state().items()})
+            self._save(best=True)
+
+    def _save(self, *, best: bool = False) -> None:
+        if self.loop.shelf is None or not self.loop.accelerator.is_main_process:
+            return
+        facts = {
+            "elapsed": self.elapsed, "bf16": self.bf16, "first_loss": self.first_loss,
+            "best_loss": None if self.best is None else self.best[0], "history": self.loop.reporter.length(),
+        }  # fmt: skip
+        checkpoint = Checkpoint(self.course.number, self.step, facts=facts)
+        checkpoint.put("stack", dict(self.loop.stack.state_dict()))
+        checkpoint.put("average", self.average.state())
+        checkpoint.put("best", {} if self.best is None else self.best[1])
+        checkpoint.put("random", {"cpu": torch.get_rng_state()})
+        for player in self._players():
+            checkpoint.put(f"optimizer/{player.name}", player.state())
+        self.loop.shelf.save(checkpoint, best=best)
+
+    def _restore(self, saved: Checkpoint) -> None:
+        self.step, self.elapsed = saved.step, saved.facts["elapsed"]
+        self.bf16, self.first_loss = saved.facts["bf16"], saved.facts["first_loss"]
+        self.average.load(saved.section("average"))
+        if saved.facts["best_loss"] is not None:
+            self.best = (saved.facts["best_loss"], saved.section("best"))
+        for player in self._players():
+            player.load(saved.section(f"optimizer/{player.name}"))
+        torch.set_rng_state(saved.section("random")["cpu"])
+        self.loop.reporter.cut(saved.facts["history"])
+
+    def _players(self) -> list[Any]:
+        return [player for player in (self.stage, *self.critics) if player is not None]
+
+    def _stop(self) -> None:
+        self._save()
+        shelf = self.loop.shelf
+        how = "Nothing was saved: give out= to be able to go on." if shelf is None else (
+            f"Everything is saved in {shelf.folder.parent}: the same command with --resume (resume=True) goes on."
+        )  # fmt: skip
+        raise InterruptedTrainingError(f"stopped in level {self.course.level} after {self.step} steps. {how}")
+
+
+class InterruptedTrainingError(TrainingError):
+    """The user asked to stop; the run is saved and can go on."""
+
+
+@contextmanager
+def _alone(stack: nn.Module, learner: Learner) -> Iterator[None]:
+    """Only the learner's parameters take gradients while this lasts; everything else of the stack stays as it is."""
+    learns = {id(parameter) for parameter in learner.parameters()}
+    others = [parameter for parameter in stack.parameters() if id(parameter) not in learns and parameter.requires_grad]
+    _learning(others, on=False)
+    try:
+        yield
+    finally:
+        _learning(others, on=True)
+
+
+def _learning(parameters: list[nn.Parameter], *, on: bool) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(on)

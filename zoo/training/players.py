@@ -1,0 +1,97 @@
+"""Who steps: the stage first, then every critic on a detached round trip.
+
+Each player owns parameters, a loss and an optimiser. Neither turn touches the other's weights or gradients.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from zoo.errors import TrainingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import Tensor
+
+    from zoo.training.objectives import Learner
+    from zoo.training.options import Options
+
+
+class Player:
+    """Parameters that learn together, and the optimiser that moves them.
+
+    Args:
+        name: "stage", or the name of the term or head that owns the critic.
+        parameters: what learns.
+        options: names the optimiser, its rate, its weight decay and the clipping.
+    """
+
+    def __init__(self, name: str, parameters: Iterable[nn.Parameter], options: Options) -> None:
+        self.name = name
+        self.parameters = list(parameters)
+        self.clip = options.clip
+        self.optimizer = _optimizer(self.parameters, options)
+        for group in self.optimizer.param_groups:
+            group["highest"] = group["lr"]
+
+    def step(self, loss: Tensor, factor: float, momentum: float | None = None) -> Tensor:
+        """Go one step down the loss, at ``factor`` times the highest rate; returns the gradient's norm."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["highest"] * factor
+            if momentum is not None and "betas" in group:
+                group["betas"] = (momentum, group["betas"][1])
+            elif momentum is not None and "momentum" in group:
+                group["momentum"] = momentum
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        self.optimizer.step()
+        return norm
+
+    def state(self) -> dict[str, Tensor]:
+        """The optimiser's tensors, by parameter number and name."""
+        state = self.optimizer.state_dict()["state"]
+        return {
+            f"{number}.{key}": torch.as_tensor(value) for number, own in state.items() for key, value in own.items()
+        }
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Continue from a saved ``state``."""
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            number, key = name.split(".", 1)
+            state.setdefault(int(number), {})[key] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+
+
+def players(learner: Learner, options: Options) -> tuple[Player | None, list[Player]]:
+    """The stage (None where nothing of it learns) and the critics of what is being trained."""
+    critics = {name: critic for name, critic in learner.critics().items() if any(True for _ in critic.parameters())}
+    theirs = {id(parameter) for critic in critics.values() for parameter in critic.parameters()}
+    own = [parameter for parameter in learner.parameters() if parameter.requires_grad and id(parameter) not in theirs]
+    stage = Player("stage", own, options) if own else None
+    return stage, [Player(name, critic.parameters(), options) for name, critic in critics.items()]
+
+
+def _optimizer(parameters: list[nn.Parameter], options: Options) -> torch.optim.Optimizer:
+    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
+    vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
+    groups = [
+        {"params": group, "weight_decay": decay}
+        for group, decay in ((matrices, options.weight_decay), (vectors, 0.0))
+        if group
+    ]
+    match options.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=options.lr, fused=True)
+        case "adam":
+            return torch.optim.Adam([{**group, "weight_decay": 0.0} for group in groups], lr=options.lr, fused=True)
+        case "adamax":
+            return torch.optim.Adamax([{**group, "weight_decay": 0.0} for group in groups], lr=options.lr)
+        case "sgd":
+            return torch.optim.SGD(groups, lr=options.lr, momentum=0.9)
+    raise TrainingError(f"no optimiser {options.optimizer!r}")

@@ -1,0 +1,97 @@
+"""What a run tells the people who wait for it, and the history it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from accelerate import Accelerator
+
+HISTORY = "history.jsonl"
+logger = logging.getLogger("zoo")
+
+
+class Reporter:
+    """Progress bars on a terminal, lines elsewhere; the history as JSON lines, and TensorBoard where installed.
+
+    Args:
+        out: the run's folder; None keeps no history.
+        accelerator: whose trackers are fed.
+        visible: show anything at all.
+    """
+
+    def __init__(self, out: Path | None, accelerator: Accelerator, *, visible: bool) -> None:
+        self.main = accelerator.is_main_process
+        self.history = out / HISTORY if out is not None and self.main else None
+        self.accelerator = accelerator
+        self.visible = visible and self.main
+        self.bar: Any = None
+        self.drawn = 0
+
+    def say(self, text: str) -> None:
+        """One line for the user."""
+        if self.visible:
+            tqdm.write(text, file=sys.stderr)
+
+    def start(self, title: str, total: int | None, *, unit: str = "img", done: int = 0) -> None:
+        """Begin a bar over ``total`` images."""
+        if self.visible:
+            terminal = sys.stderr.isatty()
+            self.bar = tqdm(
+                desc=title, total=total, initial=done, unit=unit, unit_scale=True, file=sys.stderr, dynamic_ncols=True,
+                mininterval=0.2 if terminal else 15.0, maxinterval=15.0, leave=True,
+                ncols=None if terminal else 160, ascii=None if terminal else True,
+            )  # fmt: skip
+
+    def advance(self, count: int, *, total: int | None = None) -> None:
+        """Move the bar by ``count`` images, and its end where that has become clearer."""
+        if self.bar is not None:
+            if total is not None:
+                self.bar.total = total
+            self.bar.update(count)
+
+    def show(self, values: dict[str, float]) -> None:
+        """Numbers beside the bar, by name."""
+        if self.bar is not None:
+            self.bar.set_postfix_str(", ".join(f"{name} {value:.4g}" for name, value in values.items()), refresh=False)
+
+    def stop(self) -> None:
+        """End the bar."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    def record(self, line: dict[str, Any]) -> None:
+        """Add a line to the history."""
+        if self.history is None:
+            return
+        with self.history.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if self.accelerator.trackers:
+            prefix = f"level-{line['level']}/{line['phase']}"
+            numbers = {**line.get("terms", {}), **{f"val_{key}": value for key, value in line.get("val", {}).items()}}
+            numbers |= {key: line[key] for key in ("loss", "lr", "images_per_second") if key in line}
+            self.accelerator.log({f"{prefix}/{key}": value for key, value in numbers.items()}, step=line["step"])
+
+    def length(self) -> int:
+        """Bytes of history so far."""
+        return self.history.stat().st_size if self.history is not None and self.history.exists() else 0
+
+    def cut(self, length: int) -> None:
+        """Forget the history after its first ``length`` bytes: what a resumed run will write again."""
+        if self.history is not None and self.history.exists():
+            with self.history.open("r+b") as file:
+                file.truncate(length)
+
+
+def trackers(out: Path | None) -> list[str]:
+    """The trackers of accelerate that this machine can feed."""
+    return ["tensorboard"] if out is not None and find_spec("tensorboard") is not None else []

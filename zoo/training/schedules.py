@@ -1,0 +1,64 @@
+"""How long a course runs, and its learning rate on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import cos, pi
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zoo.training.options import Options, ScheduleName
+
+WARM_UP_STEPS = 100
+LOWEST = 0.01
+"""Where cosine ends, as a fraction of the highest rate: a budget in minutes may end a little early or late."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a course runs: a number of steps, or of seconds."""
+
+    steps: int | None
+    seconds: float | None
+
+    def progress(self, step: int, elapsed: float) -> float:
+        """The part that is done after ``step`` steps and ``elapsed`` seconds, 0 to 1 (and over)."""
+        return step / self.steps if self.steps is not None else elapsed / (self.seconds or 1.0)
+
+
+def budget(options: Options, count: int) -> Budget:
+    """The budget of one level that learns from ``count`` items."""
+    if options.minutes is not None:
+        return Budget(None, options.minutes * 60)
+    if options.steps is not None:
+        return Budget(options.steps, None)
+    return Budget((options.epochs or 1) * steps_per_epoch(count, options.batch_size), None)
+
+
+def steps_per_epoch(count: int, batch_size: int) -> int:
+    """Whole batches in ``count`` items; a smaller set than a batch makes one."""
+    return max(1, count // batch_size)
+
+
+def rate(schedule: ScheduleName, progress: float, step: int) -> float:
+    """The factor on the highest learning rate, after a linear warm-up over the first steps.
+
+    ``onecycle`` brings its own warm-up, over the first 30 % (Smith and Topin 2018, arXiv:1708.07120).
+    """
+    progress = min(max(progress, 0.0), 1.0)
+    if schedule == "onecycle":
+        return _cosine(1 / 25, 1.0, progress / 0.3) if progress < 0.3 else _cosine(1.0, 1e-4, (progress - 0.3) / 0.7)
+    warm = min(1.0, (step + 1) / WARM_UP_STEPS)
+    if schedule == "multistep":
+        return warm * 0.1 ** ((progress >= 0.5) + (progress >= 0.75))
+    return warm * (_cosine(1.0, LOWEST, progress) if schedule == "cosine" else 1.0)
+
+
+def momentum(progress: float) -> float:
+    """One-cycle's momentum, which falls from 0.95 to 0.85 while the rate rises and returns while it falls."""
+    progress = min(max(progress, 0.0), 1.0)
+    return _cosine(0.95, 0.85, progress / 0.3) if progress < 0.3 else _cosine(0.85, 0.95, (progress - 0.3) / 0.7)
+
+
+def _cosine(start: float, end: float, progress: float) -> float:
+    return end + (start - end) * (1 + cos(pi * progress)) / 2
