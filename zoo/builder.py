@@ -86,22 +86,14 @@ def load(folder: str | Path, *, part: Literal["encoder", "decoder"] | None = Non
 
 
 class Absent(nn.Module):
-    """Stands where the half of a stage would be that was not loaded."""
+    """Stands where the half of a stage would be that was not loaded, and says so when it is used."""
 
     def __init__(self, half: str, folder: Path) -> None:
         super().__init__()
-        self.half, self.folder = half, folder
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name in {"half", "folder", "training"}:
-            return super().__getattr__(name)
-        raise FileError(
-            f"the {self.half} was not loaded: zoo.load({str(self.folder)!r}) without part= loads both halves"
-        )
+        self.message = f"the {half} was not loaded: zoo.load({str(folder)!r}) without part= loads both halves"
 
     def forward(self, *_: Any) -> Any:
-        """Say what is missing."""
-        return self.absent
+        raise FileError(self.message)
 
 
 def _with_input(spec: StackSpec, asked: tuple[int, int, int] | None) -> StackSpec:

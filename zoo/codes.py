@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +14,7 @@ from zoo.errors import FileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -81,7 +81,7 @@ def write(
     shutil.rmtree(folder, ignore_errors=True)
     code = stack.level(levels).code_shape
     rows = max(batch_size, SHARD_BYTES // (4 * torch.Size(code).numel()) // batch_size * batch_size)
-    shards = []
+    shards: list[dict[str, Any]] = []
     for start in range(0, len(images), rows):
         stop = min(start + rows, len(images))
         shard = torch.empty((stop - start, *code))

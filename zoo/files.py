@@ -77,6 +77,15 @@ def read_report(folder: str | Path) -> dict[str, Any] | None:
     return read_json(path) if path.is_file() else None
 
 
+def write_report(folder: str | Path, report: dict[str, Any]) -> Path:
+    """Put a report beside a saved stack, whose weights stay as they are, and into its model card."""
+    folder = Path(folder)
+    config = read_config(folder)
+    write_json(folder / REPORT, report)
+    write_text(folder / CARD, card.render(config, report))
+    return folder / REPORT
+
+
 def read_level(
     folder: str | Path, level: Mapping[str, Any], keep: Callable[[str], bool] | None = None
 ) -> dict[str, Tensor]:
@@ -122,10 +131,10 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file, refusing duplicate keys and NaN."""
+def read_json(path: Path, *, largest: int = LARGEST_JSON) -> dict[str, Any]:
+    """A JSON object from a file of at most ``largest`` bytes, refusing duplicate keys and NaN."""
     try:
-        if path.stat().st_size > LARGEST_JSON:
+        if path.stat().st_size > largest:
             raise FileError(f"{path} has {path.stat().st_size} bytes; no file of the zoo is that large")
         value = json.loads(path.read_text("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (OSError, ValueError, RecursionError) as error:

@@ -149,13 +149,14 @@ class Term(Part):
         weight: what the number is multiplied by in the level's objective.
     """
 
-    critic: nn.Module | None = None
+    critic: nn.Module | None
     """A network that learns against the stage, by ``critic_loss`` and an optimiser of its own."""
 
     def __init__(self, place: Place, weight: float) -> None:
         super().__init__()
         self.place = place
         self.weight = weight
+        self.critic = None  # not on the class, where it would hide the module that a subclass assigns
 
     @abstractmethod
     def forward(self, trip: RoundTrip) -> Tensor:
@@ -200,12 +201,13 @@ class Reconstruction(Term):
 class Head(Part):
     """Generates codes of the level below it; a stack that ends in a head samples through it. It may own a critic."""
 
-    critic: nn.Module | None = None
+    critic: nn.Module | None
     """A network that learns against the generator, by ``critic_loss`` and an optimiser of its own."""
 
     def __init__(self, place: Place) -> None:
         super().__init__()
         self.place = place
+        self.critic = None  # not on the class, where it would hide the module that a subclass assigns
 
     @abstractmethod
     def loss(self, batch: HeadBatch) -> Tensor:

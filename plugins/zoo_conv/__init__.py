@@ -7,4 +7,5 @@ from zoo.hookspecs import hookimpl
 
 @hookimpl
 def zoo_stages() -> dict[str, str]:
+    """Names and references of the stages."""
     return {"conv": "zoo_conv.conv:Conv", "fc": "zoo_conv.fc:FullyConnected"}

@@ -46,7 +46,8 @@ class Conv(Stage):
 
     source: ClassVar[str] = (
         "Residual blocks: He et al. (2016), arXiv:1603.05027. Sub-pixel convolution: Shi et al. (2016), "
-        "arXiv:1609.05158; ICNR: Aitken et al. (2017), arXiv:1707.02937. Linear path: Baldi and Hornik (1989), Neural Networks 2."
+        "arXiv:1609.05158; ICNR: Aitken et al. (2017), arXiv:1707.02937. Linear path: Baldi and "
+        "Hornik (1989), Neural Networks and Principal Component Analysis."
     )
     exportable: ClassVar[bool] = True
     compilable: ClassVar[bool] = True
@@ -97,13 +98,12 @@ class Conv(Stage):
     @torch.no_grad()
     def prepare(self, x: Tensor) -> None:
         """Start the linear path as the principal components of x, (N, C, H, W)."""
-        if self.encoder.linear is None:
-            return
+        analysis, synthesis = self.encoder.linear, self.decoder.linear
         x = x * 2 - 1 if self.place.pixels else x
-        if isinstance(self.encoder, _MapEncoder):
-            fit_patches(self.encoder.linear, self.decoder.linear, x)  # type: ignore[arg-type]
-        else:
-            fit_vectors(self.encoder.linear, self.decoder.linear, x.flatten(1))  # type: ignore[arg-type]
+        if isinstance(analysis, PatchEncoder) and isinstance(synthesis, PatchDecoder):
+            fit_patches(analysis, synthesis, x)
+        elif isinstance(analysis, nn.Linear) and isinstance(synthesis, nn.Linear):
+            fit_vectors(analysis, synthesis, x.flatten(1))
 
     def _check_input(self, x: Tensor) -> None:
         channels, height, width = self.input_shape

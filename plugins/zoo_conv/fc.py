@@ -31,7 +31,7 @@ class FullyConnected(Stage):
 
     source: ClassVar[str] = (
         "Hinton and Salakhutdinov (2006), Reducing the dimensionality of data with neural networks, Science 313. "
-        "Linear path: Baldi and Hornik (1989), Neural Networks 2."
+        "Linear path: Baldi and Hornik (1989), Neural Networks and Principal Component Analysis."
     )
     exportable: ClassVar[bool] = True
     compilable: ClassVar[bool] = True
@@ -71,8 +71,9 @@ class FullyConnected(Stage):
     @torch.no_grad()
     def prepare(self, x: Tensor) -> None:
         """Start the linear path as the principal components of x, (N, *input)."""
-        if self.encoder.linear is not None:
-            fit_vectors(self.encoder.linear, self.decoder.linear, self._normalised(x))  # type: ignore[arg-type]
+        analysis, synthesis = self.encoder.linear, self.decoder.linear
+        if isinstance(analysis, nn.Linear) and isinstance(synthesis, nn.Linear):
+            fit_vectors(analysis, synthesis, self._normalised(x))
 
     def _normalised(self, x: Tensor) -> Tensor:
         return (x * 2 - 1 if self.place.pixels else x).flatten(1)

@@ -28,7 +28,7 @@ class Normal(Head):
         SpecError: a code of more than 8192 numbers, or a shape behind the name.
         TrainingError: ``prepare`` got fewer than two codes, or some that are not finite.
 
-    Source: Ghosh et al. (2020), section 5, ex-post density estimation; the shrinkage is Chen et al. (2010), IEEE TSP
+    Source: Ghosh et al. (2020), ex-post density estimation; the shrinkage is Chen et al. (2010), IEEE TSP
     58(10), equation 23.
     """
 
@@ -46,10 +46,10 @@ class Normal(Head):
             raise SpecError("normal has the shape of the code below it and takes none of its own: write 'normal'")
         size = math.prod(place.input_shape)
         if size > LARGEST:
+            code = "x".join(map(str, (*place.input_shape[1:], place.input_shape[0])))  # HxWxC, as the sentence says it
             raise SpecError(
-                f"normal keeps a covariance of {size}x{size} numbers for codes of "
-                f"{'x'.join(map(str, place.input_shape))}; the most it takes is {LARGEST}x{LARGEST}: put it on a level "
-                "with a smaller code"
+                f"normal keeps a covariance of {size}x{size} numbers for codes of {code}; the most it takes is "
+                f"{LARGEST}x{LARGEST}: put it on a level with a smaller code"
             )
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("factor", torch.eye(size))

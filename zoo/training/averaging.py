@@ -26,7 +26,7 @@ class Average:
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
         self.names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
-        self.live = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self.live: list[Tensor] = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self.averages = [parameter.detach().clone() for parameter in self.live]
 
     @torch.no_grad()
@@ -38,18 +38,18 @@ class Average:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """The module holds the average while this lasts."""
-        own = [parameter.detach().clone() for parameter in self.live]
-        self.copy_to_module(self.averages)
+        own = {name: parameter.detach().clone() for name, parameter in zip(self.names, self.live, strict=True)}
+        self.put(self.state())
         try:
             yield
         finally:
-            self.copy_to_module(own)
+            self.put(own)
 
     @torch.no_grad()
-    def copy_to_module(self, values: list[Tensor]) -> None:
-        """Put these values, in the order of ``names``, in place of the weights."""
+    def put(self, state: dict[str, Tensor]) -> None:
+        """Put these values in place of the weights."""
         if self.live:
-            torch._foreach_copy_(self.live, values)
+            torch._foreach_copy_(self.live, [state[name] for name in self.names])
 
     def state(self) -> dict[str, Tensor]:
         """The averages by the parameters' names."""
@@ -57,4 +57,4 @@ class Average:
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Continue from a saved ``state``."""
-        self.averages = [state[name].to(live.device).clone() for name, live in zip(self.names, self.live, strict=True)]
+        self.averages = [torch.empty_like(live).copy_(state[name]) for name, live in zip(self.names, self.live, strict=True)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from zoo import files
-from zoo.errors import TrainingError
+from zoo.errors import FileError, TrainingError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,7 +87,7 @@ class Shelf:
         for path in reversed(found):
             try:
                 return _read(path)
-            except files.FileError:
+            except FileError:
                 if path == found[0]:
                     raise
         return None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
+from accelerate.accelerator import Accelerator
 
 from zoo import codes, files
 from zoo.data import images
@@ -87,7 +88,7 @@ class _Fit:
     ) -> None:
         self.stack, self.options, self.where, self.kept, self.held = stack, options, where, kept, held
         self.lasting = lasting
-        self.accelerator = Accelerator(log_with=trackers(where) if lasting else None, project_dir=where / "logs")
+        self.accelerator = Accelerator(log_with=[*trackers(where)] if lasting else None, project_dir=where / "logs")
         self.reporter = Reporter(where if lasting else None, self.accelerator, visible=visible)
         self.shelf = Shelf(where / "checkpoints") if lasting else None
         self.interrupt: Any = None
@@ -111,7 +112,7 @@ class _Fit:
             self._finish(course)
         self.stack.to("cpu").eval()
         if self.lasting:
-            self.accelerator.end_training()
+            self.accelerator.end_training()  # type: ignore[no-untyped-call]
             self.stack.save(self.where)
 
     def _plan(self) -> Iterator[Callable[[int], Course]]:
@@ -119,13 +120,13 @@ class _Fit:
         stack, levels = self.stack, range(1, len(self.stack.levels) + 1)
         for level in levels:
             if self.options.level in (None, level):
-                yield lambda number, level=level: self._level(number, level)
+                yield partial(self._level, level=level)
         if stack.head is not None and self.options.level in (None, len(levels) + 1):
             yield self._head
         if self.options.refine and self.options.level is None:
             yield lambda number: self._course(number, len(levels), "refine", WholeStack(stack), self.kept, REFINE_RATE)
 
-    def _level(self, number: int, level: int) -> Course:
+    def _level(self, number: int, *, level: int) -> Course:
         if level == 1:
             return self._course(number, 1, "pixels", LevelInCodes(self.stack, 1), self.kept)
         if self.options.loss_in == "pixels":

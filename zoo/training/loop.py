@@ -20,7 +20,7 @@ from zoo.training.players import players
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from accelerate import Accelerator
+    from accelerate.accelerator import Accelerator
     from torch import Tensor, nn
 
     from zoo.stack import Stack
@@ -152,7 +152,8 @@ class _Run:
         if self.step % max(1, self._validate_every()) or self.best is None:
             self._validate()
         if self.best is not None:
-            self.average.copy_to_module(list(self.best[1].values()))
+            self.average.put(self.best[1])
+        course.learner.zero_grad(set_to_none=True)
         course.learner.eval()
 
     def _steps(self, per_step: int) -> None:
@@ -185,7 +186,7 @@ class _Run:
     def _step(self, progress: float) -> tuple[Losses, Tensor]:
         """The stage's turn, then each critic's."""
         batch, labels = self._batch()
-        factor = schedules.rate(self.options.schedule, progress, self.step) * self.course.scale
+        factor = schedules.rate(self.options.schedule, progress, self.step, self.budget.warm_up) * self.course.scale
         momentum = schedules.momentum(progress) if self.options.schedule == "onecycle" else None
         for critic in self.critics:
             _learning(critic.parameters, on=False)
@@ -229,7 +230,7 @@ class _Run:
         if self.options.precision != "auto" or self.stage is None:
             return self.options.precision == "bf16"
         self.course.learner.train()
-        return precision.choose(self.course.learner, *self._batch())[0]
+        return precision.choose(self.course.learner, *self._batch())
 
     def _check(self, losses: Losses) -> None:
         loss = losses.total.item()
@@ -244,8 +245,8 @@ class _Run:
         )
         raise TrainingError(
             f"level {self.course.level}: the loss {'exploded' if isfinite(loss) else 'is not finite'} "
-            f"at step {self.step} (term {worst}: {terms[worst]:.4g}; learning rate {self.options.lr:g}). {self._last_good()} "
-            "Try a third of the learning rate, or a smaller weight for that term."
+            f"at step {self.step} (term {worst}: {terms[worst]:.4g}; learning rate {self.options.lr:g}). "
+            f"{self._last_good()} Try a third of the learning rate, or a smaller weight for that term."
         )
 
     def _last_good(self) -> str:

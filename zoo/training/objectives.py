@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -86,9 +86,8 @@ class _TermsLearner(Learner):
         return {name: term.critic for name, term in _terms(self.level) if term.critic is not None}
 
     def critic_loss(self, name: str, losses: Losses) -> Tensor:
-        trip = losses.seen
-        term = dict(_terms(self.level))[name]
-        return term.critic_loss(trip) / _elements(trip.x)  # type: ignore[arg-type, union-attr]
+        trip = cast("RoundTrip", losses.seen)
+        return dict(_terms(self.level))[name].critic_loss(trip) / _elements(trip.x)
 
     def prepare(self, sample: Tensor) -> None:
         self.level.stage.prepare(sample)
@@ -187,8 +186,8 @@ class HeadLearner(Learner):
         return {} if self.learns.critic is None else {"head": self.learns.critic}
 
     def critic_loss(self, name: str, losses: Losses) -> Tensor:
-        seen = losses.seen
-        return self.learns.critic_loss(seen) / _elements(seen.codes)  # type: ignore[arg-type, union-attr]
+        seen = cast("HeadBatch", losses.seen)
+        return self.learns.critic_loss(seen) / _elements(seen.codes)
 
     def prepare(self, sample: Tensor) -> None:
         self.learns.prepare(self.stack[0].encode(sample) if self.in_pixels else sample)

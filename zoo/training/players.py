@@ -47,7 +47,7 @@ class Player:
             elif momentum is not None and "momentum" in group:
                 group["momentum"] = momentum
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
         self.optimizer.step()
         return norm
@@ -66,6 +66,11 @@ class Player:
             number, key = name.split(".", 1)
             state.setdefault(int(number), {})[key] = tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        for parameter, own in self.optimizer.state.items():
+            for key, value in own.items():
+                if value.shape == parameter.shape:
+                    # Fused kernels walk memory: the state must lie as its parameter does, channels-last say.
+                    own[key] = torch.empty_like(parameter).copy_(value)
 
 
 def players(learner: Learner, options: Options) -> tuple[Player | None, list[Player]]:

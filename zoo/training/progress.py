@@ -13,7 +13,7 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from accelerate import Accelerator
+    from accelerate.accelerator import Accelerator
 
 HISTORY = "history.jsonl"
 logger = logging.getLogger("zoo")

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from zoo.training.options import Options, ScheduleName
 
 WARM_UP_STEPS = 100
+WARM_UP_PART = 0.05
+"""A linear warm-up takes so many steps, but no more than this part of a short course."""
 LOWEST = 0.01
 """Where cosine ends, as a fraction of the highest rate: a budget in minutes may end a little early or late."""
 
@@ -20,6 +22,11 @@ class Budget:
 
     steps: int | None
     seconds: float | None
+
+    @property
+    def warm_up(self) -> int:
+        """Steps over which the learning rate rises."""
+        return WARM_UP_STEPS if self.steps is None else min(WARM_UP_STEPS, round(WARM_UP_PART * self.steps))
 
     def progress(self, step: int, elapsed: float) -> float:
         """The part that is done after ``step`` steps and ``elapsed`` seconds, 0 to 1 (and over)."""
@@ -40,15 +47,15 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
     return max(1, count // batch_size)
 
 
-def rate(schedule: ScheduleName, progress: float, step: int) -> float:
-    """The factor on the highest learning rate, after a linear warm-up over the first steps.
+def rate(schedule: ScheduleName, progress: float, step: int, warm_up: int) -> float:
+    """The factor on the highest learning rate, after a linear warm-up over the first ``warm_up`` steps.
 
     ``onecycle`` brings its own warm-up, over the first 30 % (Smith and Topin 2018, arXiv:1708.07120).
     """
     progress = min(max(progress, 0.0), 1.0)
     if schedule == "onecycle":
         return _cosine(1 / 25, 1.0, progress / 0.3) if progress < 0.3 else _cosine(1.0, 1e-4, (progress - 0.3) / 0.7)
-    warm = min(1.0, (step + 1) / WARM_UP_STEPS)
+    warm = min(1.0, (step + 1) / (warm_up + 1))
     if schedule == "multistep":
         return warm * 0.1 ** ((progress >= 0.5) + (progress >= 0.75))
     return warm * (_cosine(1.0, LOWEST, progress) if schedule == "cosine" else 1.0)

@@ -1,0 +1,148 @@
+"""The convolutional and fully connected stages: shapes, starts, options and refusals."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from zoo.errors import SpecError
+from zoo.interfaces import Place
+from zoo_conv.blocks import Shuffle, factors, icnr, step_down, step_up
+from zoo_conv.conv import Conv
+from zoo_conv.fc import FullyConnected
+from zoo_conv.projection import principal_components
+
+
+@pytest.mark.parametrize("up", ["shuffle", "nearest", "transpose"])
+@pytest.mark.parametrize("norm", ["none", "group", "batch"])
+@pytest.mark.parametrize(
+    ("shape", "code"),
+    [((3, 16, 16), (8, 4, 4)), ((1, 28, 28), (10, 7, 7)), ((4, 8, 8), (6, 2, 2)), ((1, 28, 28), (5,)), ((3, 30, 45), (2, 5, 5))],
+)  # fmt: skip
+def test_every_option_goes_there_and_back(shape, code, up, norm):
+    stage = Conv(Place(shape, code, pixels=shape[0] != 4, posterior="gaussian"), width=4, up=up, norm=norm)
+    x = torch.rand(3, *shape)
+    posterior = stage.encode(x)
+    assert posterior.mean.shape == (3, *code)
+    assert posterior.logvar is not None
+    assert stage.decode(posterior.sample()).shape == x.shape
+
+
+def test_patch_pca_is_where_a_prepared_stage_starts():
+    x = torch.rand(200, 3, 8, 8)
+    stage = Conv(Place((3, 8, 8), (5, 2, 2)), width=4).eval()
+    stage.prepare(x)
+    with torch.no_grad():
+        z = stage.encode(x).mode
+        error = (stage.decode(z) - x).square().mean()
+    patches = x.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 1, 4, 5).reshape(-1, 48)
+    singular = torch.linalg.svdvals((patches - patches.mean(0)).double())
+    left_out = singular[5:].square().sum() / patches.numel()
+    assert error.item() == pytest.approx(left_out.item(), rel=1e-4)
+    assert z.std((0, 2, 3)).numpy() == pytest.approx(1.0, rel=1e-2)
+
+
+def test_components_beyond_the_data_are_zero_and_many_inputs_take_the_randomised_way():
+    rows = torch.randn(6, 3000)
+    _, analysis, synthesis = principal_components(rows, 9)
+    assert analysis.shape == (9, 3000)
+    assert synthesis.shape == (3000, 9)
+    assert analysis[6:].abs().max() == 0
+    mean = rows.mean(0)
+    back = (rows - mean) @ analysis.T @ synthesis.T + mean
+    assert torch.allclose(back, rows, atol=1e-3)
+
+
+def test_preparing_leaves_the_random_state_alone():
+    stage = FullyConnected(Place((2500,), (3,), pixels=False), hidden=())
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    stage.prepare(torch.zeros(4, 2500).normal_(generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_trained_map_takes_other_sizes_and_a_dense_bottleneck_refuses_them():
+    stage = Conv(Place((3, 16, 16), (8, 4, 4)), width=4)
+    z = stage.encode(torch.rand(2, 3, 24, 40)).mode
+    assert z.shape == (2, 8, 6, 10)
+    assert stage.decode(z).shape == (2, 3, 24, 40)
+    with pytest.raises(SpecError, match="multiple of 4"):
+        stage.encode(torch.rand(2, 3, 18, 16))
+    with pytest.raises(SpecError, match="alone"):
+        Conv(Place((1, 8, 8), (3,)), width=4).encode(torch.rand(2, 1, 16, 16))
+
+
+def test_icnr_starts_as_nearest_neighbour():
+    layer = nn.Conv2d(3, 8, 3, padding=1)
+    icnr(layer, 4)
+    y = Shuffle((2, 2))(layer(torch.rand(1, 3, 5, 5)))
+    blocks = y.unfold(2, 2, 2).unfold(3, 2, 2)
+    assert torch.equal(blocks.amax((-1, -2)), blocks.amin((-1, -2)))
+
+
+def test_shuffle_of_uneven_factors_agrees_with_torch_on_even_ones():
+    x = torch.rand(2, 12, 3, 3)
+    assert torch.equal(Shuffle((2, 2))(x), nn.functional.pixel_shuffle(x, 2))
+    assert Shuffle((3, 1))(x).shape == (2, 4, 9, 3)
+
+
+@pytest.mark.parametrize("factor", [(2, 2), (3, 3), (7, 7), (5, 1), (1, 2)])
+def test_steps_divide_and_multiply_exactly(factor):
+    small = step_down(2, 3, factor)(torch.rand(1, 2, 4 * factor[0], 4 * factor[1]))
+    assert small.shape == (1, 3, 4, 4)
+    for up in ("shuffle", "nearest", "transpose"):
+        assert step_up(3, 2, factor, up)(small).shape == (1, 2, 4 * factor[0], 4 * factor[1])
+
+
+def test_a_side_that_does_not_divide_is_refused():
+    with pytest.raises(SpecError, match="28 does not divide into 8"):
+        factors(28, 8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "code", "message"),
+    [
+        ((3, 8, 8), None, "shape of its code"),
+        ((12,), (4,), "use fc4"),
+        ((3, 8, 8), (2, 16, 16), "larger than its input"),
+        ((3, 8, 8), (13, 4, 4), "overcomplete=true"),
+        ((3, 8, 8), (2, 3, 3), "does not divide"),
+    ],
+)
+def test_what_cannot_be_built_says_why(shape, code, message):
+    with pytest.raises(SpecError, match=message):
+        Conv(Place(shape, code))
+
+
+def test_overcomplete_is_built_when_asked_for():
+    assert Conv(Place((3, 8, 8), (13, 4, 4)), overcomplete=True).code_shape == (13, 4, 4)
+    with pytest.raises(SpecError, match="overcomplete=true"):
+        FullyConnected(Place((4,), (5,), pixels=False))
+
+
+@pytest.mark.parametrize("noise", ["feature", "shared"])
+def test_one_deviation_a_feature(noise):
+    stage = Conv(Place((3, 16, 16), (8, 4, 4), posterior="gaussian"), noise=noise, width=4)
+    posterior = stage.encode(torch.rand(2, 3, 16, 16))
+    assert posterior.noise == noise
+    assert posterior.logvar.shape == (2, 8)
+
+
+def test_without_the_linear_path_it_is_a_plain_autoencoder():
+    stage = Conv(Place((3, 16, 16), (8, 4, 4)), linear=False, width=4)
+    stage.prepare(torch.rand(10, 3, 16, 16))
+    x = torch.rand(2, 3, 16, 16)
+    assert stage.encode(x).mode.std() > 0
+    assert not any("linear" in name for name, _ in stage.named_parameters())
+
+
+def test_sigmoid_output_is_a_probability():
+    for stage in (
+        Conv(Place((1, 8, 8), (3, 2, 2), output="sigmoid"), width=4),
+        FullyConnected(Place((1, 8, 8), (3,), output="sigmoid"), hidden=(8,)),
+    ):
+        x_hat = stage.decode(torch.randn(4, *stage.code_shape))
+        assert 0 < x_hat.min()
+        assert x_hat.max() < 1
+        assert torch.allclose(stage.decode(torch.zeros(1, *stage.code_shape)), torch.tensor(0.5), atol=0.2)

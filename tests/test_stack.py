@@ -1,0 +1,230 @@
+"""Sentences to stacks, and stacks to folders and back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from zoo import codes, files
+from zoo.builder import build, load
+from zoo.data import images
+from zoo.errors import EvaluationError, FileError, RegistryError, SpecError, ZooError
+from zoo.spec import parse
+
+TINY = "8x8x1/conv4x4x3(width=4, blocks=1)/fc4(hidden=[16])+kl"
+
+
+def test_the_default_is_a_64_pixel_colour_stack():
+    stack = build("conv8x8x64+wae_mmd")
+    assert stack.input_shape == (3, 64, 64)
+    with torch.no_grad():
+        assert stack.encode(torch.rand(2, 3, 64, 64)).shape == (2, 64, 8, 8)
+    assert build("conv2x2x3(width=4)", input=(8, 8, 1)).input_shape == (1, 8, 8)
+
+
+def test_building_is_seeded_and_leaves_the_global_state_alone():
+    before = torch.get_rng_state()
+    one, two, other = build(TINY), build(parse(TINY)), build(TINY, seed=1)
+    assert torch.equal(before, torch.get_rng_state())
+    x = torch.rand(2, 1, 8, 8)
+    for stack in (one, two, other):
+        for level in stack.lower():
+            level.stage.requires_grad_(False)
+    first = next(iter(one.parameters()))
+    assert torch.equal(first, next(iter(two.parameters())))
+    assert not torch.equal(first, next(iter(other.parameters())))
+    assert torch.equal(one.encode(x), two.encode(x))
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "message"),
+    [
+        ("conv8x8x64+gaussian+mse", SpecError, "one likelihood"),
+        ("conv8x8x64(wdth=3)", SpecError, "no option 'wdth'; did you mean 'width'"),
+        ("conv8x8x64(width=wide)", SpecError, "width wants int"),
+        ("conv8x8x64(up=shufle)", SpecError, "up wants shuffle or nearest or transpose"),
+        ("conv8x8x64(3)", SpecError, "takes no value without a key"),
+        ("conv8x8x64+kl(1, weight=2)", SpecError, "weight twice"),
+        ("conv8x8x64+kl3", SpecError, "no shape"),
+        ("normal/conv8x8x64", SpecError, "ends a stack"),
+        ("conv8x8x64/normal+kl", SpecError, "takes no"),
+        ("cnov8x8x64", RegistryError, "did you mean 'conv'"),
+        ("conv8x8x64+fc", RegistryError, "stage"),
+        ("conv8x8x64.nowhere", RegistryError, "registry.json"),
+        ("100000x100000x3/conv8x8x64", SpecError, "numbers"),
+    ],
+)
+def test_what_cannot_be_built_says_why(spec, error, message):
+    with pytest.raises(error, match=message):
+        build(spec)
+
+
+def test_errors_of_a_stage_carry_the_sentence_and_a_caret():
+    with pytest.raises(SpecError) as caught:
+        build("28x28x1/conv7x7x10/conv4x4x8")
+    assert "conv4x4x8" in str(caught.value)
+    assert str(caught.value).splitlines()[-1].strip() == "^"
+
+
+def test_a_stack_without_a_prior_says_how_to_sample():
+    with pytest.raises(EvaluationError, match=r"\+kl.*normal"):
+        build("8x8x1/fc4").sample(2)
+    assert build("8x8x1/fc4+kl").sample(0).shape == (0, 1, 8, 8)
+    with pytest.raises(EvaluationError, match="label"):
+        build("8x8x1/fc4+kl").sample(2, label=1)
+
+
+def test_outputs_survive_a_save_bit_by_bit(tmp_path):
+    stack = build(TINY)
+    x = torch.rand(3, 1, 8, 8)
+    stack.level(1).standardise(torch.randn(50, 3, 4, 4) * 5 + 2)
+    folder = stack.save(tmp_path / "stack", report={"summary": "none"})
+    again = load(folder)
+    assert torch.equal(stack.encode(x), again.encode(x))
+    assert torch.equal(stack(x), again(x))
+    assert again.report == {"summary": "none"}
+    assert str(again.spec) == str(stack.spec)
+    assert {path.name for path in folder.iterdir()} >= {"config.json", "report.json", "README.md"}
+
+
+def test_half_a_stack_gives_the_same_half(tmp_path):
+    stack = build(TINY)
+    folder = stack.save(tmp_path)
+    x = torch.rand(3, 1, 8, 8)
+    z = stack.encode(x)
+    encoder, decoder = load(folder, part="encoder"), load(folder, part="decoder")
+    assert torch.equal(encoder.encode(x), z)
+    assert torch.equal(decoder.decode(z), stack.decode(z))
+    assert torch.equal(decoder.sample(2, seed=1), stack.sample(2, seed=1))
+    with pytest.raises(FileError, match="decoder was not loaded"):
+        encoder.decode(z)
+    with pytest.raises(FileError, match="encoder was not loaded"):
+        decoder.encode(x)
+    assert not any("stage.decoder" in name for name, _ in encoder.named_parameters())
+    with pytest.raises(FileError, match="part="):
+        load(folder, part="middle")
+
+
+def test_saving_again_replaces_the_old_stack_whole(tmp_path):
+    build(TINY).save(tmp_path)
+    before = {path.name for path in tmp_path.glob("level-*")}
+    (tmp_path / "notes.txt").write_text("mine")
+    build(TINY, seed=1).save(tmp_path)
+    after = {path.name for path in tmp_path.glob("level-*")}
+    assert len(before) == len(after) == 2
+    assert before.isdisjoint(after)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def damage(folder, change):
+    config = json.loads((folder / "config.json").read_text())
+    change(config, folder)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def flip(config, folder):
+    path = folder / config["levels"][0]["file"]
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (flip, "sha256"),
+        (lambda config, folder: (folder / config["levels"][0]["file"]).unlink(), "missing"),
+        (lambda config, folder: config["levels"][0].update(bytes=3), "bytes"),
+        (lambda config, folder: config["levels"][0].update(file="../x.safetensors"), "plain name"),
+        (lambda config, folder: config["levels"][0].update(file="level.bin"), "plain name"),
+        (lambda config, folder: config["levels"].pop(), "parts"),
+        (lambda config, folder: config.update(format_version=2), "upgrade"),
+        (lambda config, folder: config.update(spec="8x8x1/conv4x4x2(width=4, blocks=1)/fc4(hidden=[16])+kl"), "shape|wants"),
+        (lambda config, folder: config.update(spec="8x8x1/cnov4x4x2/fc4+kl"), "did you mean"),
+        (lambda config, folder: config.update(spec=7), "spec"),
+    ],
+)
+def test_a_damaged_folder_is_refused(tmp_path, change, message):
+    build(TINY).save(tmp_path)
+    damage(tmp_path, change)
+    with pytest.raises(ZooError, match=message):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 1, "a": 2}', '{"a": NaN}', "[" * 100_000])
+def test_a_config_that_is_not_ours_is_refused(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(FileError, match=r"config\.json"):
+        load(tmp_path)
+    with pytest.raises(FileError, match="no stack"):
+        load(tmp_path / "nowhere")
+
+
+def test_weights_with_nan_are_refused(tmp_path):
+    stack = build(TINY)
+    with torch.no_grad():
+        next(iter(stack.parameters())).fill_(float("nan"))
+    stack.save(tmp_path)
+    with pytest.raises(FileError, match="NaN"):
+        load(tmp_path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file.json"
+    files.write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(path, {"a": float("nan")})
+    with pytest.raises(RuntimeError), files.replacing(path) as temporary:  # noqa: PT012
+        temporary.write_text("half")
+        raise RuntimeError
+    assert files.read_json(path) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_codes_are_encoded_once_and_again_when_anything_changed(tmp_path, monkeypatch):
+    stack = build(TINY)
+    data = images(torch.rand(50, 1, 8, 8), (1, 8, 8))
+    monkeypatch.setattr(codes, "SHARD_BYTES", 16 * 4 * 48)  # 16 images a shard
+    ticks = []
+    cached = codes.write(stack, data, tmp_path, levels=1, batch_size=8, tick=ticks.append)
+    assert sum(ticks) == len(cached) == 50
+    assert len(cached.shards) == 4
+    with torch.no_grad():
+        expected = stack.encode(data.batch(slice(0, 50)), 1)
+    index = torch.tensor([49, 0, 17, 17, 33])
+    assert torch.allclose(cached.batch(index), expected[index], atol=1e-6)
+    ticks.clear()
+    codes.write(stack, data, tmp_path, levels=1, tick=ticks.append)
+    assert not ticks
+    with torch.no_grad():
+        stack.level(1).shift.add_(1)
+    codes.write(stack, data, tmp_path, levels=1, tick=ticks.append)
+    assert sum(ticks) == 50
+    ticks.clear()
+    codes.write(stack, data.subset(torch.arange(40)), tmp_path, levels=1, tick=ticks.append)
+    assert sum(ticks) == 40
+
+
+def test_standardising_gives_unit_scale_and_is_undone_by_decode():
+    stack = build("8x8x1/conv4x4x3(width=4)")
+    x = torch.rand(200, 1, 8, 8)
+    with torch.no_grad():
+        before = stack(x)
+        level = stack.level(1)
+        for _ in range(2):  # a second time composes with the first
+            level.standardise(stack.encode(x) * 3 + 1 if level.shift.any() else stack.encode(x))
+            z = stack.encode(x)
+        level.standardise(z)
+        z = stack.encode(x)
+        assert z.mean((0, 2, 3)).numpy() == pytest.approx(0, abs=1e-3)
+        assert z.std((0, 2, 3)).numpy() == pytest.approx(1, abs=1e-2)
+        assert torch.allclose(stack(x), before, atol=1e-4)
+
+
+def test_a_level_with_a_prior_keeps_the_priors_scale():
+    stack = build("8x8x1/fc4+kl")
+    stack.level(1).standardise(torch.randn(20, 4) * 7)
+    assert stack.level(1).scale.eq(1).all()

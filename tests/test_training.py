@@ -1,0 +1,291 @@
+"""The one loop: it learns, it can be repeated and resumed exactly, and nobody moves what is not theirs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from zoo import files
+from zoo.builder import build, load
+from zoo.errors import SpecError, TrainingError
+from zoo.interfaces import Regularizer
+from zoo.training import Options, fit
+from zoo.training import loop as loops
+from zoo.training.averaging import Average
+from zoo.training.objectives import LevelInCodes
+from zoo.training.precision import choose, equal
+from zoo.training.schedules import budget, momentum, rate
+
+SPEC = "8x8x1/conv4x4x3(width=4, blocks=1)/fc4(hidden=[16])+wae_mmd"
+
+
+def blobs(count: int = 96, size: int = 8) -> torch.Tensor:
+    """Images with something to learn: a bright square somewhere."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.zeros(count, 1, size, size)
+    for image, (row, column) in zip(x, torch.randint(size - 3, (count, 2), generator=generator).tolist(), strict=True):
+        image[0, row : row + 3, column : column + 3] = 1
+    return x
+
+
+def weights(stack) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in stack.state_dict().items()}
+
+
+def same(one, other) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def train(spec=SPEC, *, seed=0, **options):
+    stack = build(spec)
+    return fit(stack, blobs(), **{"steps": 12, "batch_size": 16, "progress": False, "seed": seed, "log_every": 4, **options})
+
+
+class Poison(Regularizer):
+    """A term that is NaN from its third step."""
+
+    def __init__(self, place):
+        super().__init__(place, 1.0)
+        self.calls = 0
+
+    def forward(self, trip):
+        self.calls += self.training
+        return trip.z.sum() * (float("nan") if self.calls > 2 else 0.0)
+
+
+class Judged(Regularizer):
+    """A term with a critic that tells codes from normal draws."""
+
+    def __init__(self, place):
+        super().__init__(place, 1.0)
+        self.critic = nn.Linear(place.code_shape[0], 1)
+
+    def forward(self, trip):
+        return -self.critic(trip.z).mean()
+
+    def critic_loss(self, trip):
+        return self.critic(trip.z).mean() - self.critic(torch.randn_like(trip.z)).mean()
+
+
+def test_it_learns_and_leaves_unit_scale_codes(tmp_path):
+    stack = train(out=tmp_path, steps=60)
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    for level in (1, 2):
+        errors = [line["val"]["loss"] for line in lines if line["level"] == level and "val" in line]
+        assert errors[-1] < errors[0]
+    assert {"step", "seconds", "images_per_second", "lr", "loss", "terms"} <= lines[0].keys()
+    with torch.no_grad():
+        maps = stack.encode(blobs(), 1)
+    assert maps.std((0, 2, 3)).numpy() == pytest.approx(1.0, abs=0.15)
+    assert not stack.training
+    assert same(weights(load(tmp_path)), weights(stack))
+
+
+def test_same_seed_same_weights_and_the_global_state_is_left_alone():
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = weights(train())
+    assert torch.equal(before, torch.get_rng_state())
+    assert same(first, weights(train()))
+    assert not same(first, weights(train(seed=1)))
+
+
+@pytest.mark.parametrize("stop", [1, 7, 15])
+@pytest.mark.parametrize("which", [True, "last"])
+def test_a_stopped_run_resumes_to_the_same_bytes(tmp_path, monkeypatch, stop, which):
+    whole = weights(train(out=tmp_path / "whole"))
+    step, taken = loops._Run._step, []
+
+    def stopping(run, progress):
+        taken.append(1)
+        if len(taken) == stop:
+            run.loop.interrupt.asked = True
+        return step(run, progress)
+
+    monkeypatch.setattr(loops._Run, "_step", stopping)
+    with pytest.raises(loops.InterruptedTrainingError, match="--resume"):
+        train(out=tmp_path / "parts")
+    resumed = train(out=tmp_path / "parts", resume=which)
+    assert same(whole, weights(resumed))
+    assert len(taken) == 24
+    history = [(tmp_path / name / "history.jsonl").read_text().splitlines() for name in ("whole", "parts")]
+    assert [json.loads(line)["step"] for line in history[0]] == [json.loads(line)["step"] for line in history[1]]
+
+
+def test_resume_from_the_best_point_and_refusals(tmp_path):
+    train(out=tmp_path)
+    with pytest.raises(TrainingError, match="holds a run already"):
+        train(out=tmp_path)
+    with pytest.raises(TrainingError, match="lr: 0.001 then, 0.01 now"):
+        train(out=tmp_path, resume=True, lr=0.01)
+    with pytest.raises(TrainingError, match="no run to resume"):
+        train(out=tmp_path / "elsewhere", resume=True)
+    before = weights(load(tmp_path))
+    assert same(before, weights(train(out=tmp_path, resume=True)))  # finished already
+    assert (tmp_path / "checkpoints" / "best.safetensors").is_file()
+    assert train(out=tmp_path, resume="best").code_shape == (4,)
+
+
+def test_a_saved_stack_trains_on(tmp_path):
+    first = train(out=tmp_path / "one")
+    more = fit(load(tmp_path / "one"), blobs(), steps=5, progress=False, out=tmp_path / "two")
+    assert not same(weights(first), weights(more))
+    assert (tmp_path / "two" / "config.json").is_file()
+
+
+def test_upper_levels_leave_the_lower_ones_as_they_were():
+    stack = build(SPEC)
+    fit(stack, blobs(), steps=4, level=1, progress=False)
+    lower = {name: tensor for name, tensor in weights(stack).items() if name.startswith("levels.0.")}
+    for loss_in in ("codes", "pixels"):
+        fit(stack, blobs(), steps=4, level=2, loss_in=loss_in, progress=False)
+        assert same(lower, {name: tensor for name, tensor in weights(stack).items() if name.startswith("levels.0.")})
+    assert all(parameter.requires_grad for parameter in stack.parameters())
+    assert all(parameter.grad is None for parameter in stack.level(1).parameters())
+
+
+def test_refining_moves_every_level_and_lowers_the_error(tmp_path):
+    stack = train(steps=40, refine=True, out=tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    before = [line["val"]["mse"] for line in lines if line["phase"] == "codes" and "val" in line][-1]
+    after = [line["val"]["mse"] for line in lines if line["phase"] == "refine" and "val" in line][-1]
+    assert after < before
+    assert not same(weights(stack), weights(train(steps=40)))
+
+
+def test_a_head_and_a_level_without_parameters_are_fitted():
+    stack = train("8x8x1/conv2x2x3(width=4)/normal")
+    sample = stack.sample(5, seed=0)
+    assert sample.shape == (5, 1, 8, 8)
+    assert torch.equal(sample, stack.sample(5, seed=0))
+    assert 0 <= sample.min() <= sample.max() <= 1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_neither_player_touches_the_other(precision, monkeypatch):
+    stack = build("8x8x1/fc4(hidden=[8])")
+    level = stack.level(1)
+    level.terms["judged"] = Judged(level.stage.place)
+    level.terms["judged"].place = level.stage.place
+    turns = []
+
+    def watched(player, loss, factor, momentum=None):
+        mine = {id(parameter) for parameter in player.parameters}
+        others = [parameter for parameter in stack.parameters() if id(parameter) not in mine]
+        before = [(parameter.detach().clone(), parameter.grad) for parameter in others]
+        own = [parameter.detach().clone() for parameter in player.parameters]
+        norm = step(player, loss, factor, momentum)
+        for parameter, (value, gradient) in zip(others, before, strict=True):
+            assert torch.equal(parameter, value)
+            assert parameter.grad is gradient
+        assert any(not torch.equal(old, new) for old, new in zip(own, player.parameters, strict=True))
+        turns.append(player.name)
+        return norm
+
+    step = loops.players.__globals__["Player"].step
+    monkeypatch.setattr(loops.players.__globals__["Player"], "step", watched)
+    fit(stack, blobs(), steps=3, precision=precision, progress=False)
+    assert turns == ["stage", "judged"] * 3
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_term(tmp_path):
+    stack = build("8x8x1/fc4(hidden=[8])")
+    level = stack.level(1)
+    level.terms["poison"] = Poison(level.stage.place)
+    with pytest.raises(TrainingError, match=r"not finite at step 2 \(term poison") as caught:
+        fit(stack, blobs(), steps=5, precision="fp32", progress=False, out=tmp_path)
+    assert "learning rate" in str(caught.value)
+
+
+def test_an_exploding_loss_stops(tmp_path):
+    stack = build("8x8x1/fc4(hidden=[8])+mse")
+    with pytest.raises(TrainingError, match="exploded|not finite"):
+        fit(stack, blobs(), steps=200, optimizer="sgd", lr=1e6, clip=1e9, progress=False, schedule="constant")
+
+
+def test_terms_for_pixels_are_refused_on_codes():
+    with pytest.raises(SpecError, match="--loss-in pixels"):
+        train("8x8x1/conv4x4x3(width=4)/fc4+bernoulli")
+    train("8x8x1/conv4x4x3(width=4)/fc4(hidden=[8])+bernoulli", loss_in="pixels", steps=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 1, "steps": 2}, "epochs and steps"),
+        ({"lr": 0.0}, "more than 0"),
+        ({"optimizer": "adamm"}, "adam"),
+        ({"ema": 1.0}, "below 1"),
+        ({"lrr": 1.0}, "no option 'lrr'"),
+        ({"level": 3}, "levels 1 to 2"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(options, message):
+    with pytest.raises(TrainingError, match=message):
+        fit(build(SPEC), blobs(), progress=False, **options)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "adamax", "sgd"])
+@pytest.mark.parametrize("schedule", ["cosine", "multistep", "onecycle", "constant"])
+def test_every_optimiser_runs_under_every_schedule(optimizer, schedule):
+    train("8x8x1/fc4(hidden=[8])", optimizer=optimizer, schedule=schedule, steps=3)
+
+
+def test_minutes_are_a_budget_too(tmp_path):
+    train("8x8x1/fc4(hidden=[8])", steps=None, minutes=0.01, out=tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert 0.3 < lines[-1]["seconds"] < 5
+
+
+def test_batch_norm_and_compile_train():
+    train("8x8x1/conv4x4x3(width=4, norm=batch)", steps=4)
+
+
+def test_schedules_start_warm_peak_and_end_low():
+    assert rate("cosine", 0.0, 0, 99) == pytest.approx(0.01)
+    assert rate("cosine", 0.0, 99, 99) == 1
+    assert rate("cosine", 1.0, 1000, 99) == pytest.approx(0.01)
+    assert [rate("multistep", p, 1000, 99) for p in (0.4, 0.6, 0.8)] == pytest.approx([1, 0.1, 0.01])
+    assert rate("onecycle", 0.3, 0, 99) == pytest.approx(1)
+    assert rate("onecycle", 0.0, 0, 99) == pytest.approx(1 / 25)
+    assert [Options(steps=steps).steps and budget(Options(steps=steps), 9).warm_up for steps in (10, 100, 10_000)] == [0, 5, 100]
+    assert (momentum(0.0), momentum(0.3), momentum(1.0)) == pytest.approx((0.95, 0.85, 0.95))
+    assert budget(Options(epochs=3, batch_size=10), 35).steps == 9
+    assert budget(Options(minutes=2), 35).progress(1, 60) == 0.5
+
+
+def test_the_average_follows_its_formula_and_can_stand_in():
+    layer = nn.Linear(2, 2)
+    average = Average(layer, 0.9)
+    expected = layer.weight.detach().clone()
+    for step in range(1, 30):
+        nn.init.constant_(layer.weight, float(step))
+        average.update(step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * step
+    assert torch.allclose(average.state()["weight"], expected)
+    with average.in_place():
+        assert torch.allclose(layer.weight, expected)
+    assert layer.weight.eq(29).all()
+
+
+def test_the_precision_probe_changes_nothing():
+    stack = build("8x8x1/conv4x4x3(width=4, norm=batch)").train()
+    learner = LevelInCodes(stack, 1).train()
+    before, state = weights(stack), torch.get_rng_state()
+    choose(learner, blobs(16), None)
+    assert equal(learner, blobs(16), None)
+    assert same(before, weights(stack))
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(parameter.grad is None for parameter in stack.parameters())
+
+
+def test_no_pickle_is_written(tmp_path):
+    train(out=tmp_path)
+    suffixes = {path.suffix for path in tmp_path.rglob("*") if path.is_file() and "logs" not in path.parts}
+    assert suffixes <= {".json", ".jsonl", ".safetensors", ".md"}
+    for path in tmp_path.rglob("*.safetensors"):
+        files.read_tensors(path)

@@ -1,0 +1,152 @@
+"""The installed plugins: found by their entry points, asked for their names, each isolated from the others.
+
+pluggy's own loader stops at the first broken plugin and drops the second of two entry points of one name, so the zoo
+loads them itself; pluggy then checks each one's hooks and calls them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import pluggy
+
+from zoo import hookspecs
+from zoo.errors import RegistryError, nearest
+from zoo.registry.entries import USES, Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+GROUP = "zoo"
+"""The entry-point group that a plugin declares itself in."""
+
+BLOCKED = "ZOO_DISABLE_PLUGINS"
+"""The environment variable that blocks plugins: names of plugins or of distributions, with commas between them."""
+
+UNKNOWN = "unknown"
+
+_HOOKS = {f"zoo_{kind}s": kind for kind in USES}
+_PART_NAME = re.compile(r"[a-z]+(_[a-z]+)*")
+_PART_RULE = "lower-case letters with single underscores between words; digits are a shape in a sentence"
+_COMMAND_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_COMMAND_RULE = "lower-case letters and digits with single hyphens between words"
+_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An entry point of the group ``zoo``, in use or not.
+
+    Args:
+        name: of the entry point.
+        distribution: the installed distribution that declares it.
+        version: of the distribution.
+        offers: its names; none when it is broken or blocked.
+        error: why it is not in use, on one line; None when it is.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    offers: tuple[Entry, ...] = ()
+    error: str | None = None
+
+
+@cache
+def installed() -> tuple[Plugin, ...]:
+    """Every plugin there is, in alphabetical order; looked for once in a process."""
+    blocked = {_normal(name) for name in os.environ.get(BLOCKED, "").split(",")} - {""}
+    found: dict[tuple[str, str], Plugin] = {}
+    for point in metadata.entry_points(group=GROUP):
+        plugin = Plugin(point.name, *_provenance(point))
+        key = (point.name, _normal(plugin.distribution))
+        if key in found:  # left behind by an editable or interrupted installation: the first on the path counts
+            continue
+        if {_normal(point.name), _normal(plugin.distribution)} & blocked:
+            found[key] = replace(plugin, error=f"blocked by {BLOCKED}")
+        else:
+            found[key] = _load(point, plugin)
+    return tuple(found[key] for key in sorted(found))
+
+
+def _provenance(point: metadata.EntryPoint) -> tuple[str, str]:
+    """Name and version of the distribution; one that is half removed does not tell them."""
+    try:
+        told = point.dist.metadata  # type: ignore[union-attr]
+        return told["Name"] or UNKNOWN, told["Version"] or UNKNOWN
+    except Exception:
+        return UNKNOWN, UNKNOWN
+
+
+def _load(point: metadata.EntryPoint, plugin: Plugin) -> Plugin:
+    try:
+        if plugin.distribution == UNKNOWN:
+            raise RegistryError("its distribution has no name: it is half installed, or half removed")
+        return replace(plugin, offers=_ask(point.load(), plugin))
+    except RegistryError as error:
+        problem = str(error)
+    except (Exception, SystemExit) as error:  # whatever a stranger's module may raise
+        problem = f"{type(error).__name__}: {error}"
+    return replace(plugin, error=" ".join(problem.split()))
+
+
+def _ask(holder: object, plugin: Plugin) -> tuple[Entry, ...]:
+    """Call a plugin's hooks, by a manager of its own: one plugin's mistake is never another's."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    _check_hooks(manager, holder)
+    manager.register(holder, plugin.name)
+    manager.check_pending()
+    offers: dict[str, Entry] = {}
+    for kind, name, reference in _answers(manager, holder):
+        place = f"zoo {name}" if kind == "command" else name  # commands have names of their own
+        if place in offers:
+            raise RegistryError(f"offers {name!r} twice, as a {offers[place].kind} and as a {kind}")
+        offers[place] = Entry(name, kind, reference, plugin.name, plugin.distribution, plugin.version)
+    if not offers:
+        raise RegistryError(f"offers nothing by any of the hooks {', '.join(_HOOKS)}")
+    return tuple(sorted(offers.values(), key=lambda entry: (entry.kind, entry.name)))
+
+
+def _check_hooks(manager: pluggy.PluginManager, holder: object) -> None:
+    """Refuse what was meant to be a hook and is none: ``check_pending`` sees only what is marked."""
+    for name in dir(holder):
+        if name.startswith("zoo_") and inspect.isroutine(inspect.getattr_static(holder, name, None)):
+            if name not in _HOOKS:
+                raise RegistryError(f"there is no hook {name}; {nearest(name, _HOOKS)}")
+            if manager.parse_hookimpl_opts(holder, name) is None:
+                raise RegistryError(f"{name} is not a hook before it is marked with @hookimpl")
+
+
+def _answers(manager: pluggy.PluginManager, holder: object) -> Iterator[tuple[str, str, str]]:
+    """Kind, name and reference of everything the hooks return, each checked for its form."""
+    for hook in manager.get_hookcallers(holder) or ():
+        answers = hook()
+        if len(answers) < len(hook.get_hookimpls()):  # pluggy leaves None out
+            raise RegistryError(f"{hook.name} returns None, not a dictionary")
+        for answer in answers:
+            if not isinstance(answer, dict):
+                raise RegistryError(f"{hook.name} returns {type(answer).__name__}, not a dictionary")
+            for name, reference in answer.items():
+                _check_form(hook.name, name, reference)
+                yield _HOOKS[hook.name], name, reference
+
+
+def _check_form(hook: str, name: object, reference: object) -> None:
+    command = _HOOKS[hook] == "command"
+    if not isinstance(name, str) or not (_COMMAND_NAME if command else _PART_NAME).fullmatch(name):
+        rule = _COMMAND_RULE if command else _PART_RULE
+        raise RegistryError(f"{hook} offers {name!r}, which is no name: a name is {rule}")
+    if not isinstance(reference, str) or not _REFERENCE.fullmatch(reference):
+        raise RegistryError(f"{hook} refers {name!r} to {reference!r}, which is not of the form 'module:Class'")
+
+
+def _normal(name: str) -> str:
+    """A name as installers compare it: ``Stack.Zoo`` is ``stack-zoo``."""
+    return re.sub(r"[-_.]+", "-", name).strip().lower()

@@ -1,0 +1,150 @@
+"""The contract of a head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from zoo.errors import ZooError
+from zoo.interfaces import Head, HeadBatch, Place
+from zoo.testing.requirements import (
+    check_declaration,
+    check_reached,
+    check_saving,
+    check_untouched,
+    critic_parameters,
+    disturb,
+    during,
+    inputs,
+    require,
+    require_scalar,
+    require_tensor,
+    seeded,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def check_head(part: type[Head], place: Place, **options: Any) -> None:
+    """A head keeps its contract; ``place.input_shape`` is the shape of the codes below it.
+
+    ``prepare`` and then a finite float32 loss, with labels and without, in codes or else in pixels; a gradient to
+    every parameter; samples of the codes' shape that follow their generator; a label is either drawn or refused; the
+    saved state is the whole state; a critic learns from ``critic_loss`` alone.
+
+    Raises:
+        ConformanceError: what it does not keep.
+    """
+    check_declaration(part, Head)
+    with seeded():
+        trial = _Trial(part, place, options)
+        for labels in (False, True):
+            _check_loss(trial, labels=labels)
+        _check_samples(trial)
+        _check_state(trial)
+        if trial.build().critic is not None:
+            _check_critic(trial)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A class, where it stands and its options: everything it takes to build it and feed it."""
+
+    part: type[Head]
+    place: Place
+    options: dict[str, Any]
+
+    def build(self) -> Head:
+        return cast("Any", self.part)(self.place, **self.options)  # type: ignore[no-any-return]
+
+    def prepared(self) -> Head:
+        head = self.build().train()
+        with during(self.part, "prepare"):
+            head.prepare(self.codes(64))
+        return head
+
+    def codes(self, n: int) -> Tensor:
+        return inputs(self.place.input_shape, n, pixels=self.place.pixels)
+
+    def batch(self, *, labels: bool, images: bool) -> HeadBatch:
+        """Codes, and for a loss in pixels the same tensor as images with maps that change nothing between them."""
+        codes = self.codes(8)
+        classes = torch.arange(8) % 3 if labels else None
+        if not images:
+            return HeadBatch(codes, classes)
+        return HeadBatch(codes, classes, codes, lambda x: x, lambda z: z)
+
+    def fitting_batch(self, head: Head, *, labels: bool) -> HeadBatch:
+        """A batch in codes, or in pixels where the head says that codes alone are not enough."""
+        batch = self.batch(labels=labels, images=False)
+        try:
+            head.loss(batch)
+        except ZooError:
+            return self.batch(labels=labels, images=True)
+        except Exception:  # the check that asked meets it again, and says where
+            return batch
+        return batch
+
+
+def _check_loss(trial: _Trial, *, labels: bool) -> None:
+    head = trial.prepared()
+    disturb(head)
+    batch = trial.fitting_batch(head, labels=labels)
+    note = " (with labels)" if labels else ""
+    with during(trial.part, f"loss{note}"):
+        number = require_scalar(trial.part, f"loss(batch){note}", head.loss(batch))
+        if number.requires_grad:
+            torch.autograd.backward(number)
+    check_reached(trial.part, critic_parameters(head, critic=False), "loss")
+    with during(trial.part, f"loss{note}, bf16 autocast"), torch.autocast("cpu", torch.bfloat16):
+        require_scalar(trial.part, f"loss(batch){note} under bf16 autocast", head.loss(batch))
+
+
+@torch.no_grad()
+def _check_samples(trial: _Trial) -> None:
+    head, shape = trial.prepared().eval(), trial.place.input_shape
+    for n in (1, 5):
+        with during(trial.part, f"sample({n})"):
+            require_tensor(trial.part, f"sample({n})", head.sample(n), (n, *shape))
+    first, again, other = (head.sample(4, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    require(torch.equal(first, again), trial.part, "sample ignores its generator: one seed, two draws")
+    require(not torch.equal(first, other), trial.part, "sample ignores its generator: two seeds, one draw")
+    try:
+        labelled = head.sample(2, label=0)
+    except ZooError:
+        return  # it knows no labels, and says so
+    except Exception as error:
+        require(False, trial.part, f"sample(label=0) raises {type(error).__name__}: draw it or raise a ZooError")
+        return
+    require_tensor(trial.part, "sample(2, label=0)", labelled, (2, *shape))
+
+
+def _check_state(trial: _Trial) -> None:
+    head = trial.prepared()
+    disturb(head)
+    batch = trial.fitting_batch(head, labels=False)
+
+    def outputs(fresh: Head) -> list[Tensor]:
+        with seeded(1), torch.no_grad():
+            return [fresh.loss(batch), fresh.sample(3, generator=torch.Generator().manual_seed(1))]
+
+    check_saving(head.eval(), trial.build, outputs)
+
+
+def _check_critic(trial: _Trial) -> None:
+    head = trial.prepared()
+    batch = trial.fitting_batch(head, labels=False)
+    with during(trial.part, "critic_loss"):
+        torch.autograd.backward(require_scalar(trial.part, "critic_loss(batch)", head.critic_loss(batch)))
+    check_reached(trial.part, critic_parameters(head, critic=True), "critic_loss")
+    check_untouched(trial.part, critic_parameters(head, critic=False), "critic_loss")
+    for parameter in head.parameters():
+        parameter.grad = None
+    for _, parameter in critic_parameters(head, critic=True):
+        parameter.requires_grad_(False)
+    with during(trial.part, "loss with its critic frozen"):
+        torch.autograd.backward(head.loss(batch))
+    check_reached(trial.part, critic_parameters(head, critic=False), "loss, its critic frozen,")

@@ -1,0 +1,134 @@
+"""What the contracts of the four kinds have in common, and how a breach of one is told."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import ZooError
+from zoo.interfaces import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from zoo.interfaces import Shape
+
+P = TypeVar("P", bound=Part)
+
+
+class ConformanceError(ZooError):
+    """A plugin breaks the contract of its kind; the message names the class and what it should have done."""
+
+
+def require(condition: object, part: type, problem: str) -> None:
+    """Raise a ``ConformanceError`` about this class unless the condition holds."""
+    if not condition:
+        raise ConformanceError(f"{part.__module__}.{part.__qualname__}: {problem}")
+
+
+@contextmanager
+def during(part: type, action: str) -> Iterator[None]:
+    """Say what was being tried when the plugin's own code raised."""
+    try:
+        yield
+    except ConformanceError:
+        raise
+    except Exception as error:
+        raise ConformanceError(
+            f"{part.__module__}.{part.__qualname__}: {action} raises {type(error).__name__}: {error}"
+        ) from error
+
+
+@contextmanager
+def seeded(seed: int = 0) -> Iterator[None]:
+    """The same random numbers every time, and the caller's state untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def check_declaration(part: type[Part], kind: type[Part]) -> None:
+    """A concrete class of its kind, with a source, and options that a sentence can give."""
+    require(issubclass(part, kind), part, f"is not a {kind.__name__}")
+    require(not inspect.isabstract(part), part, f"is abstract: {sorted(getattr(part, '__abstractmethods__', ()))}")
+    require(part.source.strip(), part, "source is empty: name the paper, as in 'Authors (year). Title. arXiv:number'")
+    place, *options = inspect.signature(part).parameters.values()
+    require(place.kind is not place.KEYWORD_ONLY, part, "__init__ takes its Place first")
+    for option in options:
+        wanted = "an option is keyword-only, with an annotation and a default"
+        sound = option.kind is option.KEYWORD_ONLY and option.default is not option.empty
+        require(sound and option.annotation is not option.empty, part, f"__init__({option}): {wanted}")
+    names = [option.name for option in options]
+    require(part.positional is None or part.positional in names, part, f"positional={part.positional!r} is no option")
+
+
+def require_tensor(part: type, name: str, value: object, shape: Sequence[int]) -> Tensor:
+    """A finite floating-point tensor of this shape."""
+    require(isinstance(value, Tensor), part, f"{name} is a {type(value).__name__}, not a tensor")
+    tensor = cast("Tensor", value)
+    require(tensor.shape == tuple(shape), part, f"{name} has shape {tuple(tensor.shape)}, not {tuple(shape)}")
+    require(tensor.is_floating_point(), part, f"{name} is {tensor.dtype}, not floating point")
+    require(tensor.isfinite().all(), part, f"{name} holds NaN or infinity")
+    return tensor
+
+
+def require_scalar(part: type, name: str, value: object) -> Tensor:
+    """A finite float32 number."""
+    tensor = require_tensor(part, name, value, ())
+    require(tensor.dtype == torch.float32, part, f"{name} is {tensor.dtype}: compute it in float32")
+    return tensor
+
+
+def check_reached(part: type, parameters: Iterable[tuple[str, nn.Parameter]], number: str) -> None:
+    """After ``number`` went backward, every parameter that learns has a finite gradient that is not all zero."""
+    learning = [(name, parameter.grad) for name, parameter in parameters if parameter.requires_grad]
+    silent = [name for name, gradient in learning if gradient is None or not gradient.any()]
+    require(not silent, part, f"no gradient of {number} reaches {', '.join(silent)}")
+    broken = [name for name, gradient in learning if gradient is not None and not gradient.isfinite().all()]
+    require(not broken, part, f"the gradient of {number} is NaN or infinite at {', '.join(broken)}")
+
+
+def check_untouched(part: type, parameters: Iterable[tuple[str, nn.Parameter]], number: str) -> None:
+    """After ``number`` went backward, none of these has a gradient."""
+    touched = [name for name, parameter in parameters if parameter.grad is not None and parameter.grad.any()]
+    require(not touched, part, f"{number} sends a gradient to {', '.join(touched)}, which it must leave alone")
+
+
+def check_saving(module: P, build: Callable[[], P], outputs: Callable[[P], Sequence[Tensor]]) -> None:
+    """The state, through safetensors, into an instance built afresh or on ``meta`` gives bit-equal outputs.
+
+    ``zoo.load`` builds on ``meta``: a constant kept as a plain tensor or a non-persistent buffer has no value there.
+    """
+    part = type(module)
+    with during(part, "saving its state_dict as safetensors"):
+        saved = safetensors.torch.save({name: value.contiguous() for name, value in module.state_dict().items()})
+    wanted = outputs(module)
+    for device, words in (("cpu", "built afresh"), ("meta", "built on the meta device, as zoo.load does,")):
+        with during(part, f"an instance {words} and given the saved state"):
+            with torch.device(device):
+                fresh = build()
+            fresh.load_state_dict(safetensors.torch.load(saved), strict=True, assign=device == "meta")
+            same = all(map(torch.equal, wanted, outputs(fresh.train(module.training))))
+        require(same, part, f"an instance {words} and given the saved state computes something else: state is missing")
+
+
+def critic_parameters(module: nn.Module, *, critic: bool) -> list[tuple[str, nn.Parameter]]:
+    """The parameters of the critic that a term or head owns, or all the others."""
+    return [(name, value) for name, value in module.named_parameters() if name.startswith("critic.") is critic]
+
+
+def inputs(shape: Shape, n: int, *, pixels: bool) -> Tensor:
+    """Images in [0, 1], or unit-scale codes, (n, *shape)."""
+    return torch.rand(n, *shape) if pixels else torch.randn(n, *shape)
+
+
+@torch.no_grad()
+def disturb(module: nn.Module, amount: float = 0.05) -> None:
+    """Move every parameter a little, so that a layer that starts at zero hides nothing behind it."""
+    for parameter in module.parameters():
+        parameter.add_(amount * torch.randn_like(parameter))
