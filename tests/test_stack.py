@@ -142,7 +142,10 @@ def flip(config, folder):
         (lambda config, folder: config["levels"][0].update(file="level.bin"), "plain name"),
         (lambda config, folder: config["levels"].pop(), "parts"),
         (lambda config, folder: config.update(format_version=2), "upgrade"),
-        (lambda config, folder: config.update(spec="8x8x1/conv4x4x2(width=4, blocks=1)/fc4(hidden=[16])+kl"), "shape|wants"),
+        (
+            lambda config, folder: config.update(spec="8x8x1/conv4x4x2(width=4, blocks=1)/fc4(hidden=[16])+kl"),
+            "shape|wants",
+        ),
         (lambda config, folder: config.update(spec="8x8x1/cnov4x4x2/fc4+kl"), "did you mean"),
         (lambda config, folder: config.update(spec=7), "spec"),
     ],

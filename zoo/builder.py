@@ -128,9 +128,10 @@ def _look_up(level: LevelSpec, spec: StackSpec) -> list[_Found]:
     found = []
     for place, item in enumerate(level.items):
         if item.tag is not None:
+            name = str(Item(item.name, item.shape, item.tag))
             raise RegistryError(
-                f"{item.name}.{item.tag} names a pretrained stage, and registry.json has none of that name; "
-                f"{nearest(f'{item.name}.{item.tag}', registry.names(pretrained=True))}"
+                f"{name} names a pretrained stage, and registry.json has none of that name; "
+                f"{nearest(name, registry.names(pretrained=True))}"
             )
         kinds = ("stage", "head") if place == 0 else ("regularizer", "reconstruction")
         entry = registry.find(item.name, kinds=kinds)

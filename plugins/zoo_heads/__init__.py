@@ -7,4 +7,5 @@ from zoo.hookspecs import hookimpl
 
 @hookimpl
 def zoo_heads() -> dict[str, str]:
+    """Names and references of the heads."""
     return {"normal": "zoo_heads.normal:Normal"}

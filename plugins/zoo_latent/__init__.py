@@ -7,6 +7,7 @@ from zoo.hookspecs import hookimpl
 
 @hookimpl
 def zoo_regularizers() -> dict[str, str]:
+    """Names and references of the regularizers."""
     return {
         "kl": "zoo_latent.kl:KL",
         "mc": "zoo_latent.monte_carlo:MonteCarlo",

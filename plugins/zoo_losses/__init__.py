@@ -7,6 +7,7 @@ from zoo.hookspecs import hookimpl
 
 @hookimpl
 def zoo_reconstructions() -> dict[str, str]:
+    """Names and references of the reconstructions."""
     return {
         "gaussian": "zoo_losses.gaussian:CalibratedGaussian",
         "mse": "zoo_losses.pixelwise:SquaredError",

@@ -57,4 +57,6 @@ class Average:
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Continue from a saved ``state``."""
-        self.averages = [torch.empty_like(live).copy_(state[name]) for name, live in zip(self.names, self.live, strict=True)]
+        self.averages = [
+            torch.empty_like(live).copy_(state[name]) for name, live in zip(self.names, self.live, strict=True)
+        ]

@@ -19,6 +19,22 @@ HISTORY = "history.jsonl"
 logger = logging.getLogger("zoo")
 
 
+LINE = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+QUIET = 20.0
+"""Seconds between lines where there is no terminal to draw a bar on."""
+
+
+class _Lines:
+    """Where there is no terminal: every state of a bar on a line of its own."""
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            sys.stderr.write(text.strip() + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 class Reporter:
     """Progress bars on a terminal, lines elsewhere; the history as JSON lines, and TensorBoard where installed.
 
@@ -44,12 +60,16 @@ class Reporter:
     def start(self, title: str, total: int | None, *, unit: str = "img", done: int = 0) -> None:
         """Begin a bar over ``total`` images."""
         if self.visible:
-            terminal = sys.stderr.isatty()
-            self.bar = tqdm(
-                desc=title, total=total, initial=done, unit=unit, unit_scale=True, file=sys.stderr, dynamic_ncols=True,
-                mininterval=0.2 if terminal else 15.0, maxinterval=15.0, leave=True,
-                ncols=None if terminal else 160, ascii=None if terminal else True,
-            )  # fmt: skip
+            shape: dict[str, Any] = {"dynamic_ncols": True, "file": sys.stderr, "mininterval": 0.2}
+            if not sys.stderr.isatty():
+                shape = {
+                    "ascii": True,
+                    "bar_format": LINE,
+                    "file": _Lines(),
+                    "mininterval": QUIET,
+                    "maxinterval": QUIET,
+                }
+            self.bar = tqdm(desc=title, total=total, initial=done, unit=unit, unit_scale=True, **shape)
 
     def advance(self, count: int, *, total: int | None = None) -> None:
         """Move the bar by ``count`` images, and its end where that has become clearer."""

@@ -1,0 +1,31 @@
+"""What the numbers were measured on and with."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+PACKAGES = ("stackzoo", "torch", "torchvision", "timm", "accelerate", "safetensors", "pluggy", "click")
+
+
+def machine() -> dict[str, str | int]:
+    """The processor, how many of its cores this process may use, and the system."""
+    return {"processor": _processor(), "cores": _cores(), "system": f"{platform.system()} {platform.machine()}"}
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that decide about speed."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def _processor() -> str:
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text("utf-8").splitlines() if facts.is_file() else []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

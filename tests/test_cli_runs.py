@@ -1,0 +1,242 @@
+"""The program at work: train, measure, draw, sample, encode, decode; stopped and resumed; the demo."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from zoo import builder
+from zoo.cli import demonstrating, main
+
+SPEC = "8x8x1/conv2x2x4(width=4, blocks=0)/fc2+wae_mmd"
+STEPS = ("--steps", 3, "--precision", "fp32")
+
+
+def zoo(*words, code=0):
+    """Run the program in this process; its result, which must have this exit code."""
+    result = CliRunner().invoke(main, [str(word) for word in words], prog_name="zoo")
+    assert result.exit_code == code, f"{result.exit_code}\n{result.output}\n{result.exception!r}"
+    return result
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of two classes, with images of the same name in both."""
+    folder = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        (folder / name).mkdir()
+        for number in range(20):
+            pixels = generator.integers(0, 256, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory):
+    """A stack that was trained for a moment."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    said = zoo("train", SPEC, "--data", photos, "--out", out, *STEPS).stdout
+    assert f"zoo eval {out} --data {photos}" in said
+    assert f"zoo sample {out}" in said
+    return out
+
+
+def test_what_was_trained_is_a_stack(run):
+    stack = builder.load(run)
+    assert str(stack.spec).startswith("8x8x1/conv2x2x4")
+    assert (run / "history.jsonl").is_file()
+
+
+def test_eval(run, photos):
+    result = zoo("eval", run, "--data", photos)
+    assert "level 2: fc2+wae_mmd" in result.stdout
+    report = json.loads((run / "report.json").read_text())
+    assert "Not yet evaluated" not in (run / "README.md").read_text()
+    printed = json.loads(zoo("eval", run, "--data", photos, "--json").stdout)
+    assert printed["end_to_end"] == report["end_to_end"]
+    assert zoo("show", run).stdout.count("level 2: fc2+wae_mmd") >= 1
+    assert json.loads(zoo("show", run, "--json").stdout)["report"]["end_to_end"] == report["end_to_end"]
+
+
+def test_eval_to_a_file_leaves_the_stack_as_it_is(run, photos, tmp_path):
+    before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
+    zoo("eval", run, "--data", photos, "--out", tmp_path / "elsewhere.json")
+    assert json.loads((tmp_path / "elsewhere.json").read_text())["levels"]
+    assert {path.name: path.stat().st_mtime_ns for path in run.iterdir()} == before
+
+
+def test_sample(run, tmp_path):
+    pictures = [tmp_path / f"{name}.png" for name in "abc"]
+    for picture, seed in zip(pictures, (1, 1, 2), strict=True):
+        assert zoo("sample", run, "-n", 9, "--out", picture, "--seed", seed).stdout == f"{picture}\n"
+    same, again, other = (picture.read_bytes() for picture in pictures)
+    assert same == again != other
+    assert "label" in zoo("sample", run, "--out", pictures[0], "--label", 1, code=1).stderr
+
+
+def test_draw(run, photos, tmp_path):
+    zoo("draw", run, "--data", photos, "--out", tmp_path)
+    names = {"reconstructions.png", "samples.png", "interpolation.png", "codes.png", "curves.png"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    for name in names:
+        assert Image.open(tmp_path / name).size > (100, 100)
+
+
+def test_encode_and_decode(run, photos, tmp_path):
+    zoo("encode", run, "--data", photos, "--out", tmp_path / "codes")
+    tensors = load_file(tmp_path / "codes" / "codes.safetensors")
+    told = json.loads((tmp_path / "codes" / "files.json").read_text())
+    assert tensors["codes"].shape == (40, 2)
+    assert tensors["codes"].dtype == torch.float32
+    assert told["files"] == [f"{name}/{number:02}.png" for name in ("cats", "dogs") for number in range(20)]
+    assert told["classes"] == ["cats", "dogs"]
+    assert tensors["labels"].tolist() == [0] * 20 + [1] * 20
+    stack = builder.load(run)
+    pixels = torch.tensor(np.asarray(Image.open(photos / "dogs" / "03.png"))) / 255
+    with torch.inference_mode():
+        assert torch.allclose(stack.encode(pixels[None, None])[0], tensors["codes"][23], atol=1e-5)
+        x_hat = stack.decode(tensors["codes"][23:24])[0, 0]
+
+    zoo("decode", run, tmp_path / "codes", "--out", tmp_path / "images")
+    names = {path.name for path in (tmp_path / "images").iterdir()}
+    assert names == {f"{number:02}{copy}.png" for number in range(20) for copy in ("", "-2")}
+    shown = torch.tensor(np.asarray(Image.open(tmp_path / "images" / "03-2.png")))
+    assert (shown / 255 - x_hat).abs().max() <= 0.51 / 255
+
+
+def test_decode_takes_any_file_of_codes(run, tmp_path):
+    save_file({"codes": torch.randn(3, 2)}, tmp_path / "mine.safetensors")
+    zoo("decode", run, tmp_path / "mine.safetensors", "--out", tmp_path / "images")
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == ["00000.png", "00001.png", "00002.png"]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ({"codes": torch.zeros(3, 5)}, "decodes floating-point ones of (2,)"),
+        ({"codes": torch.zeros(3, 2, dtype=torch.int64)}, "decodes floating-point ones of (2,)"),
+        ({"z": torch.zeros(3, 2)}, "holds no tensor 'codes'"),
+    ],
+)
+def test_decode_refuses_other_codes(run, tmp_path, tensors, said):
+    save_file(tensors, tmp_path / "mine.safetensors")
+    assert said in zoo("decode", run, tmp_path / "mine.safetensors", "--out", tmp_path / "images", code=1).stderr
+    assert not (tmp_path / "images").exists()
+
+
+def test_decoded_files_stay_in_their_folder(run, tmp_path):
+    save_file({"codes": torch.zeros(5, 2)}, tmp_path / "codes.safetensors")
+    names = ["../../up.png", "/etc/passwd", "..\\back.png", ".hidden", "a" * 400 + ".png"]
+    (tmp_path / "files.json").write_text(json.dumps({"files": names}))
+    zoo("decode", run, tmp_path, "--out", tmp_path / "images")
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == sorted(
+        ["up.png", "passwd.png", "back.png", "_hidden.png", "a" * 200 + ".png"]
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"codes.safetensors", "files.json", "images"}
+
+
+def test_decode_notices_codes_of_another_stack(run, tmp_path):
+    save_file({"codes": torch.zeros(1, 2)}, tmp_path / "codes.safetensors")
+    (tmp_path / "files.json").write_text(json.dumps({"spec": "8x8x1/fc2", "files": None}))
+    assert "8x8x1/fc2 made these codes" in zoo("decode", run, tmp_path, "--out", tmp_path / "images").stderr
+    (tmp_path / "files.json").write_text(json.dumps({"files": ["a.png", "b.png"]}))
+    assert "names 2 files for 1 codes" in zoo("decode", run, tmp_path, "--out", tmp_path / "images", code=1).stderr
+
+
+def test_a_saved_stack_is_trained_on(run, photos, tmp_path):
+    zoo("train", run, "--data", photos, "--out", tmp_path / "more", "--level", 2, *STEPS)
+    before, after = builder.load(run), builder.load(tmp_path / "more")
+    same = [
+        all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+        for one, two in zip(before.levels, after.levels, strict=True)
+    ]
+    assert same == [True, False]
+
+
+def test_a_run_is_not_overwritten(run, photos):
+    assert "--resume" in zoo("train", SPEC, "--data", photos, "--out", run, *STEPS, code=1).stderr
+
+
+def test_every_option_reaches_the_trainer(photos, tmp_path):
+    zoo(
+        "train", "8x8x1/conv2x2x4(width=4, blocks=0)+kl/fc2", "--data", photos, "--val", photos,
+        "--out", tmp_path / "run",
+        "--epochs", 1, "--loss-in", "pixels", "--refine", "--batch-size", 8, "--seed", 3, "--lr", 0.002,
+        "--optimizer", "adam", "--schedule", "constant", "--weight-decay", 0, "--clip", 2, "--ema", 0,
+        "--precision", "fp32", "--log-every", 2, "--strict",
+    )  # fmt: skip
+    options = json.loads((tmp_path / "run" / "run.json").read_text())["options"]
+    assert options == {
+        "epochs": 1, "steps": None, "minutes": None, "loss_in": "pixels", "refine": True, "batch_size": 8, "seed": 3,
+        "lr": 0.002, "optimizer": "adam", "schedule": "constant", "weight_decay": 0.0, "clip": 2.0, "ema": 0.0,
+        "precision": "fp32", "compile": False, "log_every": 2, "level": None,
+    }  # fmt: skip
+
+
+def test_ctrl_c_stops_a_run_and_resume_finishes_it(photos, tmp_path):
+    """A run that was stopped and resumed ends with the weights of one that was not."""
+    words = ["train", SPEC, "--data", str(photos), "--steps", "400", "--precision", "fp32", "--log-every", "1"]
+    out = tmp_path / "stopped"
+    command = [sys.executable, "-m", "zoo", *words, "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    history = out / "history.jsonl"
+    until = time.monotonic() + 60
+    while not (history.is_file() and history.read_text().count("\n") > 5) and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert said == ""
+    assert "--resume" in error
+    assert "Traceback" not in error
+    assert not (out / "config.json").exists()
+
+    zoo(*words, "--out", out, "--resume")
+    zoo(*words, "--out", tmp_path / "whole")
+    stopped, whole = builder.load(out).state_dict(), builder.load(tmp_path / "whole").state_dict()
+    assert all(torch.equal(stopped[name], whole[name]) for name in whole)
+
+
+def test_demo(photos, monkeypatch, tmp_path):
+    monkeypatch.setattr(demonstrating, "DATA", str(photos))
+    monkeypatch.setattr(demonstrating, "STEPS", 3)
+    out = tmp_path / "demo"
+    said = zoo("demo", "--out", out).stdout
+    assert "level 2: fc8+wae_mmd" in said
+    for name in demonstrating.RESULTS:
+        assert (out / name).is_file(), name
+        assert name in said
+    trained = (out / "config.json").read_bytes()
+
+    again = zoo("demo", "--out", out)
+    assert "is finished" in again.stderr
+    assert again.stdout == said
+    (out / "samples.png").unlink()  # stopped while it drew
+    zoo("demo", "--out", out)
+    assert (out / "samples.png").is_file()
+    assert (out / "config.json").read_bytes() == trained
+
+    monkeypatch.setattr(demonstrating, "STEPS", 4)
+    (out / "samples.png").unlink()
+    assert "zoo demo --fresh" in zoo("demo", "--out", out, code=1).stderr
+    (out / "mine.txt").write_text("kept")
+    zoo("demo", "--out", out, "--fresh")
+    assert (out / "mine.txt").is_file()
+    assert (out / "config.json").read_bytes() != trained
+
+
+def test_the_demo_removes_only_a_demo(run):
+    before = sorted(path.name for path in run.iterdir())
+    assert "holds another run" in zoo("demo", "--out", run, "--fresh", code=1).stderr
+    assert sorted(path.name for path in run.iterdir()) == before

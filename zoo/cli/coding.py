@@ -1,0 +1,175 @@
+"""Codes as files: `zoo encode` and `zoo decode`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zoo.cli.targets import FOLDER, loaded
+from zoo.errors import EvaluationError, FileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from torch import Tensor
+
+    from zoo.data import Images
+    from zoo.stack import Stack
+
+CODES, FILES = "codes.safetensors", "files.json"
+LARGEST_LIST = 2**30  # bytes of files.json: the names of some ten million images
+BATCH = 256
+LONGEST_STEM = 200  # bytes; file systems take 255, and a number and an ending are to come
+_UNSAFE = re.compile(r"[^\w.+ -]|^\.+")
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.option("--data", required=True, metavar="NAME|DIR|FILE", help="Images; all of them are encoded.")
+@click.option("--out", required=True, type=FOLDER, metavar="CODES", help="The folder for the codes.")
+def encode(folder: Path, data: str, out: Path) -> None:
+    """Encode images to the top codes of a saved stack.
+
+    CODES is a folder of codes.safetensors, with "codes" (N, ...) in float32 and, where the data has them, "labels"; and
+    files.json, which says what they are codes of: file names in the order of the codes, classes, data, stack.
+    """
+    import torch
+
+    from zoo import files
+    from zoo.data import images
+
+    stack = loaded(folder, part="encoder")
+    shown = images(data, stack.input_shape, split="all")
+    with torch.inference_mode(), _bar(len(shown), "encode") as bar:
+        batches = []
+        for part in _batches(len(shown)):
+            batches.append(stack.encode(shown.batch(part).to(stack.device)).float().cpu())
+            bar.update(len(batches[-1]))
+    tensors = {"codes": torch.cat(batches)} | ({} if shown.labels is None else {"labels": shown.labels})
+    files.write_tensors(out / CODES, tensors)
+    files.write_json(out / FILES, _told(shown, stack, folder))
+    click.echo(f"{len(shown):,} codes of {' x '.join(map(str, stack.code_shape))} numbers are in {out}.")
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.argument("codes", metavar="CODES", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=FOLDER, help="The folder for the images.")
+def decode(folder: Path, codes: Path, out: Path) -> None:
+    """Decode codes to PNG files, by the stack that made them.
+
+    CODES is a folder that `zoo encode` wrote, whose images keep their names, or a safetensors file with a tensor
+    "codes" (N, ...).
+    """
+    import torch
+
+    from zoo import files
+
+    stack = loaded(folder, part="decoder")
+    path = codes / CODES if codes.is_dir() else codes
+    tensors, _ = files.read_tensors(path, lambda key: key == "codes")
+    z = _checked(tensors.get("codes"), stack, path)
+    names = _names(codes / FILES, len(z), stack)
+    with torch.inference_mode(), _bar(len(z), "decode") as bar:
+        for part in _batches(len(z)):
+            for name, image in zip(names[part], stack.decode(z[part].to(stack.device)).cpu(), strict=True):
+                _write_png(image, out / name)
+                bar.update()
+    click.echo(f"{len(z):,} images are in {out}.")
+
+
+def _batches(count: int) -> Iterator[slice]:
+    return (slice(start, min(start + BATCH, count)) for start in range(0, count, BATCH))
+
+
+def _bar(total: int, title: str) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc=title, unit="img")
+
+
+def _told(shown: Images, stack: Stack, folder: Path) -> dict[str, Any]:
+    """What files.json says of the codes."""
+    return {
+        "spec": str(stack.spec),
+        "weights": _weights(folder),
+        "data": shown.name,
+        "fingerprint": shown.fingerprint,
+        "files": None if shown.files is None else list(shown.files),
+        "classes": None if shown.classes is None else list(shown.classes),
+        "skipped": list(shown.skipped),
+    }
+
+
+def _weights(folder: Path) -> list[str]:
+    """The sha256 of every level's file."""
+    from zoo import files
+
+    return [level["sha256"] for level in files.read_config(folder)["levels"]]
+
+
+def _checked(codes: Tensor | None, stack: Stack, path: Path) -> Tensor:
+    """Codes that this stack can decode, or an error that says what they are instead."""
+    if codes is None:
+        raise FileError(f"{path} holds no tensor 'codes'")
+    wanted, found = tuple(stack.code_shape), tuple(codes.shape[1:])
+    if not codes.is_floating_point() or found != wanted:
+        raise FileError(
+            f"{path} holds {codes.dtype} codes of {found}; {stack.spec} decodes floating-point ones of {wanted}"
+        )
+    return codes.float()
+
+
+def _names(path: Path, count: int, stack: Stack) -> list[str]:
+    """The names of the PNG files, those of the original images where they are known; no two are the same."""
+    from zoo import files
+
+    told = files.read_json(path, largest=LARGEST_LIST) if path.is_file() else {}
+    if told.get("spec", str(stack.spec)) != str(stack.spec):
+        click.echo(f"Note: {path} says that {told['spec']} made these codes, not {stack.spec}.", err=True)
+    originals = told.get("files") or []
+    if originals and len(originals) != count:
+        raise FileError(f"{path} names {len(originals)} files for {count} codes: encode again")
+    digits = max(5, len(str(count - 1)))
+    return distinct([_stem(str(name)) for name in originals] or [f"{number:0{digits}}" for number in range(count)])
+
+
+def _stem(name: str) -> str:
+    """The stem of a file's name, safe as a name here whatever system or person it comes from."""
+    stem = _UNSAFE.sub("_", PurePosixPath(name.replace("\\", "/")).stem)
+    return stem.encode()[:LONGEST_STEM].decode(errors="ignore") or "_"
+
+
+def distinct(stems: Iterable[str], ending: str = ".png") -> list[str]:
+    """Names from stems, a number behind those that came before; also where a file system ignores case.
+
+    >>> distinct(["a", "b", "A", "a-2"])
+    ['a.png', 'b.png', 'A-2.png', 'a-2-2.png']
+    """
+    taken: dict[str, int] = {}
+    names = []
+    for stem in stems:
+        name, copies = stem, taken.get(stem.casefold(), 0)
+        while name.casefold() in taken:
+            copies += 1
+            name = f"{stem}-{copies + 1}"
+        taken[stem.casefold()] = copies
+        taken.setdefault(name.casefold(), 0)
+        names.append(name + ending)
+    return names
+
+
+def _write_png(image: Tensor, path: Path) -> None:
+    """Write one image (C, H, W) in [0, 1], pixel by pixel."""
+    from PIL import Image
+
+    from zoo.files import replacing
+
+    pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
+    if pixels.shape[2] > 4:
+        raise EvaluationError(f"a PNG file has 1 to 4 channels, these images have {pixels.shape[2]}")
+    with replacing(path) as temporary:
+        Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(temporary, "PNG")

@@ -1,0 +1,42 @@
+"""`zoo eval`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from zoo.cli.targets import FILE, FOLDER, loaded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command("eval")
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.option("--data", required=True, metavar="NAME|DIR|FILE", help="Images; their test part is measured on.")
+@click.option("--samples", type=click.IntRange(min=2), metavar="N", help="Also FID and KID of this many samples.")
+@click.option(
+    "--features", metavar="NET", help="The network that judges samples: a timm model or the folder of a stack."
+)
+@click.option("--out", type=FILE, help="Where the report is written.", show_default="report.json in DIR, and its card")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def evaluate(
+    folder: Path, data: str, samples: int | None, features: str | None, out: Path | None, *, as_json: bool
+) -> None:
+    """Measure a saved stack, beside PCA and JPEG of equal size.
+
+    --samples and --features go together.
+    """
+    if (samples is None) != (features is None):
+        raise click.UsageError("--samples and --features go together.")
+    from zoo import evaluation, files
+
+    report = evaluation.evaluate(loaded(folder), data, samples=samples or 0, features=features, progress=True)
+    if out is None:
+        files.write_report(folder, report)
+    else:
+        files.write_json(out, report)
+    click.echo(json.dumps(report, indent=2) if as_json else evaluation.table(report))
+    click.echo(f"The report is in {out or folder}.", err=True)

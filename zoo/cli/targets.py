@@ -1,0 +1,87 @@
+"""What commands are given: a sentence or the folder of a saved stack, and how either is completed in a shell."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+from click.shell_completion import CompletionItem
+
+from zoo import registry
+from zoo.errors import FileError, RegistryError, SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from zoo.stack import Stack
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+CONFIG = "config.json"  # what makes a folder a saved stack; as in zoo.files, which imports torch
+
+
+def saved(target: str) -> bool:
+    """Whether this is the folder of a saved stack rather than a sentence."""
+    return (Path(target) / CONFIG).is_file()
+
+
+def opened(target: str, *, seed: int = 0) -> Stack:
+    """The stack in this folder, or a fresh one from this sentence."""
+    from zoo.builder import build, load
+
+    if saved(target):
+        return load(target)
+    with _as_a_folder(target):
+        return build(target, seed=seed)
+
+
+def loaded(folder: Path, *, part: Literal["encoder", "decoder"] | None = None) -> Stack:
+    """The stack in this folder, on the device that training would take."""
+    from accelerate import PartialState
+
+    from zoo.builder import load
+
+    return load(folder, part=part).to(PartialState().device)
+
+
+def outlined(target: str) -> Stack:
+    """The same without its weights, at once however large it is: for a look at shapes and terms."""
+    import torch
+
+    from zoo.builder import build
+    from zoo.files import read_config, read_report
+
+    with torch.device("meta"):
+        if not saved(target):
+            with _as_a_folder(target):
+                return build(target)
+        stack = build(read_config(target)["spec"])
+    stack.report = read_report(target)
+    return stack
+
+
+def complete_target(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The folders there are, and the names that could stand at the end of this sentence."""
+    begun = re.fullmatch(r"(?:.*(?P<joint>[/+]))?(?P<name>[A-Za-z_]*)", incomplete)
+    names: list[str] = []
+    if begun is not None:
+        kinds = ("regularizer", "reconstruction") if begun["joint"] == "+" else ("stage", "head")
+        names = [name for kind in kinds for name in registry.names(f"{begun['name']}*", kind=kind)]
+    start = incomplete[: begun.start("name")] if begun is not None else incomplete
+    return [CompletionItem(start + name) for name in names] or [CompletionItem(incomplete, type="dir")]
+
+
+@contextmanager
+def _as_a_folder(target: str) -> Iterator[None]:
+    """Where a sentence cannot be understood, say that it is no folder of a saved stack either."""
+    try:
+        yield
+    except (SpecError, RegistryError) as error:
+        if Path(target).is_dir():
+            raise FileError(f"no stack at {target}: there is no {CONFIG} in this folder") from error
+        if isinstance(error, RegistryError) or target.startswith((".", "/", "~")):
+            raise type(error)(f"{error}\nNor is {target} a folder: a saved stack would be one.") from error
+        raise

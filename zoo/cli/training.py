@@ -1,0 +1,103 @@
+"""`zoo train`."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zoo.cli.program import Stopped
+from zoo.cli.targets import FOLDER, complete_target, opened
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from zoo.stack import Stack
+
+POSITIVE = click.IntRange(min=1)
+ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
+BUDGETS = ("epochs", "steps", "minutes")
+
+
+# An option that is not given is left to zoo.training.Options, which imports torch; what it then is stands here in words
+# only. A test holds the two together.
+@click.command()
+@click.argument("target", metavar="SPEC|DIR", shell_complete=complete_target)
+@click.option("--data", required=True, metavar="NAME|DIR|FILE", help="Images to train on.")
+@click.option(
+    "--out", required=True, type=FOLDER, metavar="DIR", help="Where the run is kept; afterwards it is a stack to load."
+)
+@click.option(
+    "--val", metavar="NAME|DIR|FILE", help="Images to choose the best weights by.", show_default="5 % of --data"
+)
+@click.option(
+    "--level", type=POSITIVE, metavar="N", help="Train this level alone.", show_default="all, one after the other"
+)
+@click.option("--epochs", type=POSITIVE, metavar="N", help="Passes over the images, for each level.", show_default="20")
+@click.option("--steps", type=POSITIVE, metavar="N", help="Optimiser steps for each level, instead of epochs.")
+@click.option("--minutes", type=ABOVE_ZERO, metavar="M", help="Minutes for each level, instead of epochs.")
+@click.option("--loss-in", type=click.Choice(["codes", "pixels"]), show_default="codes",
+              help="The loss of upper levels: in cached codes, or in pixels through the levels below.")  # fmt: skip
+@click.option("--refine", is_flag=True, help="Afterwards train all levels end to end in pixels, for as long again.")
+@click.option("--batch-size", type=POSITIVE, metavar="N", help="Images a step.", show_default="64")
+@click.option("--seed", type=int, metavar="N", help="Same seed, same machine, same numbers.", show_default="0")
+@click.option("--lr", type=ABOVE_ZERO, metavar="X", help="The highest learning rate.", show_default="0.001")
+@click.option("--optimizer", type=click.Choice(["adamw", "adam", "adamax", "sgd"]), show_default="adamw")
+@click.option("--schedule", type=click.Choice(["cosine", "multistep", "onecycle", "constant"]), show_default="cosine")
+@click.option(
+    "--weight-decay",
+    type=click.FloatRange(min=0),
+    metavar="X",
+    help="Of the weights, not of biases.",
+    show_default="0.01",
+)
+@click.option("--clip", type=ABOVE_ZERO, metavar="X", help="Largest gradient norm.", show_default="1.0")
+@click.option("--ema", type=click.FloatRange(0, 1, max_open=True), metavar="X", show_default="0.998",
+              help="Decay of the running average of the weights, which is what is kept; 0 for none.")  # fmt: skip
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), show_default="auto",
+              help="auto takes bf16 where a short probe shows a gain at equal loss.")  # fmt: skip
+@click.option("--compile", is_flag=True, help="Compile with torch.compile.")
+@click.option(
+    "--log-every", type=POSITIVE, metavar="N", help="Steps between lines of history.jsonl.", show_default="50"
+)
+@click.option("--strict", is_flag=True, help="Refuse data with unreadable files instead of passing over them.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out, which was given the same options.")
+@click.option("--from", "point", type=click.Choice(["last", "best"]), show_default="last", help="Where to resume from.")
+def train(
+    target: str, data: str, out: Path, val: str | None, *, strict: bool, resume: bool, point: str | None, **options: Any
+) -> None:
+    """Train a stack, level by level.
+
+    A sentence is trained from the start, the stack in a folder is trained on. Ctrl-C stops after the step; the same
+    command with --resume goes on. What is measured, drawn and sampled is for the commands that are named at the end.
+    """
+    chosen = {name: value for name, value in options.items() if value is not None and value is not False}
+    budgets = [f"--{name}" for name in BUDGETS if name in chosen]
+    if len(budgets) > 1:
+        raise click.UsageError(f"{' and '.join(budgets)}: one of them says how long to train.")
+    if point is not None and not resume:
+        raise click.UsageError("--from says where to resume from: it takes --resume.")
+    stack = opened(target, seed=chosen.get("seed", 0))
+    fitted(stack, data, out=out, val=val, strict=strict, resume=resume and (point or "last"), **chosen)
+    click.echo(f"{stack.spec} is in {out}. Next:")
+    for command in _next(stack, shlex.quote(str(out)), shlex.quote(data)):
+        click.echo(f"  {command}")
+
+
+def fitted(stack: Stack, data: str, *, going_on: str = "", **options: Any) -> Stack:
+    """``zoo.fit``; Ctrl-C ends it with the exit code of an interrupt, and ``going_on`` or the trainer's own advice."""
+    from zoo.training import fit
+    from zoo.training.loop import InterruptedTrainingError
+
+    try:
+        return fit(stack, data, **options)
+    except InterruptedTrainingError as stopped:
+        raise Stopped(going_on or str(stopped)) from stopped
+
+
+def _next(stack: Stack, out: str, data: str) -> list[str]:
+    commands = [f"zoo eval {out} --data {data}", f"zoo draw {out} --data {data} --out {out}"]
+    if stack.head is not None or stack.level(len(stack.levels)).prior is not None:
+        commands.append(f"zoo sample {out} --out samples.png")
+    return commands

@@ -1,0 +1,8 @@
+"""One pinned protocol, docs/evaluation.md: what a stack is measured to do, beside yardsticks of equal size."""
+
+from __future__ import annotations
+
+from zoo.evaluation.measure import evaluate
+from zoo.evaluation.report import markdown, table
+
+__all__ = ["evaluate", "markdown", "table"]

@@ -1,0 +1,188 @@
+"""Networks whose features samples are judged by, and the features of real images, kept between runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import timm
+import torch
+from timm.models import is_model, list_models
+from torch.nn.functional import interpolate
+
+from zoo import builder, files
+from zoo.errors import EvaluationError, FileError, nearest
+from zoo.evaluation.reconstruction import batches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from zoo.data import Images
+
+PIXELS_AT_ONCE = 64 * 224 * 224  # of one batch, as the network sees it
+
+
+@dataclass(frozen=True)
+class Network:
+    """A frozen network as a map from images in [0, 1], (B, C, H, W), to features, (B, F).
+
+    Args:
+        name: as it was asked for, a folder or file without its path.
+        module: the network, in eval mode.
+        forward: from prepared images to features.
+        size: height and width that images are brought to, by bicubic interpolation with antialiasing.
+        channels: one channel is repeated, several are averaged to one.
+        mean, std: subtracted, and divided by, per channel.
+    """
+
+    name: str
+    module: nn.Module
+    forward: Callable[[Tensor], Tensor]
+    size: tuple[int, int]
+    channels: int = 3
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    sha256: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha256", _digest(self.module))
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that the features depend on, JSON-ready: also the key of the cache."""
+        return {
+            "network": self.name,
+            "weights_sha256": self.sha256,
+            "size": list(self.size),
+            "interpolation": "bicubic, antialiased, clamped to [0, 1]",
+            "channels": self.channels,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    def features(self, images: Tensor) -> Tensor:
+        """The features of images (N, C, H, W) in [0, 1], rounded to 8 bits: (N, F) float32 on the CPU."""
+        size = max(1, PIXELS_AT_ONCE // (self.size[0] * self.size[1]))
+        return torch.cat([self._batch(images[part]) for part in batches(len(images), size)])
+
+    def _batch(self, images: Tensor) -> Tensor:
+        device = next((weight.device for weight in self.module.parameters()), torch.device("cpu"))
+        x = (images.to(device) * 255).round() / 255
+        if x.shape[1] != self.channels:
+            x = x.mean(1, keepdim=True).expand(-1, self.channels, -1, -1)
+        if x.shape[-2:] != self.size:
+            x = interpolate(x, self.size, mode="bicubic", antialias=True).clamp(0, 1)
+        mean, std = (torch.tensor(value, device=device).reshape(1, -1, 1, 1) for value in (self.mean, self.std))
+        return self.forward((x - mean) / std).flatten(1).float().cpu()
+
+
+def network(name: str, *, device: torch.device) -> Network:
+    """The network of this name.
+
+    Args:
+        name: a folder that ``stack.save`` wrote, whose codes are then the features; a timm model, as in
+            ``resnet18.a1_in1k``, with its own pretrained weights, which timm downloads; or ``NAME=FILE.safetensors``,
+            the same with weights of a file, whose classifier may be of any width.
+        device: where it goes.
+
+    Raises:
+        EvaluationError: no such network, or its weights cannot be had.
+    """
+    if (Path(name) / files.CONFIG).is_file():
+        return _stack(Path(name), device)
+    architecture, _, file = name.partition("=")
+    if not is_model(architecture):
+        known = nearest(architecture.partition(".")[0], list_models())
+        raise EvaluationError(f"features={name!r}: no saved stack and no timm model of this name; {known}")
+    model = _from_file(architecture, Path(file)) if file else _pretrained(architecture)
+    model = model.eval().requires_grad_(False).to(device)
+    described = cast("dict[str, Any]", model.pretrained_cfg)
+    return Network(
+        name=f"{architecture}={Path(file).name}" if file else architecture,
+        module=model,
+        forward=model,
+        size=(described["input_size"][1], described["input_size"][2]),
+        channels=described["input_size"][0],
+        mean=tuple(described["mean"]),
+        std=tuple(described["std"]),
+    )
+
+
+def features_of(images: Images, judge: Network) -> Tensor:
+    """The features of all of these images, (N, F): read from the cache, or computed and kept there.
+
+    The cache is ``$ZOO_CACHE``, or ``~/.cache/zoo``; a file there is named after the hashes of the images and of the
+    weights and how images are prepared, so it is never out of date.
+    """
+    key = json.dumps({"images": images.fingerprint, **judge.describe()}, sort_keys=True)
+    path = cache_folder() / "features" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
+    found = _cached(path, key)
+    if found is not None and len(found) == len(images):
+        return found
+    parts = [judge.features(images.batch(part)) for part in batches(len(images), 1024)]
+    features = torch.cat(parts)
+    files.write_tensors(path, {"features": features}, {"key": key})
+    return features
+
+
+def cache_folder() -> Path:
+    """Where what can be computed again is kept."""
+    return Path(os.environ.get("ZOO_CACHE") or Path.home() / ".cache" / "zoo")
+
+
+def _cached(path: Path, key: str) -> Tensor | None:
+    """What the cache holds under this key; None where it holds nothing that can be read."""
+    if not path.is_file():
+        return None
+    try:
+        tensors, metadata = files.read_tensors(path)
+    except FileError:
+        return None
+    return tensors.get("features") if metadata.get("key") == key else None
+
+
+def _stack(folder: Path, device: torch.device) -> Network:
+    stack = builder.load(folder).requires_grad_(False).to(device)
+    channels, height, width = stack.input_shape
+    return Network(folder.name, stack, stack.encode, (height, width), channels)
+
+
+def _pretrained(architecture: str) -> nn.Module:
+    only_safetensors = {"hf_hub_filename": "model.safetensors"}  # timm would fall back to a pickle
+    try:
+        return timm.create_model(architecture, pretrained=True, num_classes=0, pretrained_cfg_overlay=only_safetensors)
+    except Exception as error:  # timm, the Hub and the network below them raise what they like
+        raise EvaluationError(
+            f"features={architecture!r}: its pretrained weights cannot be had ({error}); "
+            f"weights of your own go behind '=': '{architecture}=FILE.safetensors'"
+        ) from error
+
+
+def _from_file(architecture: str, file: Path) -> nn.Module:
+    if file.suffix != ".safetensors":
+        raise EvaluationError(f"features: weights come as safetensors, {file.name} is not")
+    model = timm.create_model(architecture, num_classes=0)
+    tensors, _ = files.read_tensors(file)
+    classifier = cast("dict[str, Any]", model.pretrained_cfg).get("classifier") or ()
+    heads = tuple(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier))
+    weights = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()
+               if not key.startswith(heads)}  # fmt: skip
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise EvaluationError(f"features: {file} does not fit {architecture}: {error}") from error
+    return model
+
+
+def _digest(module: nn.Module) -> str:
+    """The sha256 over the names, shapes and bytes of all weights and buffers, sorted by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,101 @@
+"""The whole measurement: a stack and images in, a report out."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm import tqdm
+
+from zoo.data import images
+from zoo.errors import EvaluationError
+from zoo.evaluation import generation, protocol, report, throughput
+from zoo.evaluation.levels import Climb
+
+if TYPE_CHECKING:
+    from zoo.data import Images
+    from zoo.stack import Stack
+
+
+def evaluate(
+    stack: Stack,
+    data: Any,
+    *,
+    split: str = "test",
+    train: Any = None,
+    samples: int = 0,
+    features: str | None = None,
+    batch_size: int = 256,
+    seed: int = 0,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Measure a stack by the protocol of docs/evaluation.md.
+
+    Args:
+        stack: on whatever device it is; its mode is put back afterwards.
+        data: a name, folder, array, tensor or dataset, as ``zoo.fit`` takes it.
+        split: the part of it that is measured on.
+        train: data whose ``train`` part the yardsticks and classifiers are fitted on; the same data unless given.
+        samples: how many samples FID and KID compare with the real images; 0 for neither.
+        features: the network that judges: a timm model, ``NAME=FILE.safetensors``, or the folder of a saved stack.
+        batch_size: images at once.
+        seed: of everything that is drawn: same seed, same report, but for the throughput.
+        progress: show a bar.
+
+    Returns:
+        The report, JSON-ready. ``zoo.evaluation.table`` prints it.
+
+    Raises:
+        EvaluationError: what comes back is not finite, or samples are asked of a stack that cannot sample.
+        DataError: the data cannot be read.
+    """
+    if bool(samples) != bool(features):
+        raise EvaluationError(
+            "FID and KID take samples=N and features=NETWORK together, as in samples=1000, features='resnet18.a1_in1k'"
+        )
+    test = images(data, stack.input_shape, split=split)
+    fitting = images(data if train is None else train, stack.input_shape, split="train")
+    chosen = _chosen(fitting, stack, seed)
+    found: dict[str, Any] = {"protocol": protocol.describe(stack, test, fitting, len(chosen), seed=seed), "levels": []}
+    bar = tqdm(total=len(stack.levels) + 1, desc="evaluate", unit="part", disable=not progress)
+    with bar, protocol.measuring(stack):
+        climb = Climb(stack, test, chosen, batch_size=batch_size, seed=seed)
+        for number in range(1, len(stack.levels) + 1):
+            found["levels"].append(climb.measure(number))
+            bar.update()
+        found["end_to_end"] = found["levels"][-1]["reconstruction"] if found["levels"] else None
+        found["throughput"] = throughput.speed(stack, test.batch(slice(0, batch_size))) if found["levels"] else None
+        found["generation"] = (
+            generation.judge(stack, test, samples=samples, features=features, seed=seed) if features else None
+        )
+        bar.update()
+    found = _finite(found)
+    found["summary"] = report.markdown(found)
+    return found
+
+
+def _chosen(fitting: Images, stack: Stack, seed: int) -> Images:
+    """A random part of the training images that bounds time and memory, in random order."""
+    largest = max(math.prod(shape) for shape in (stack.input_shape, *(level.code_shape for level in stack.lower())))
+    count = min(len(fitting), protocol.FITTED_ON, protocol.NUMBERS // largest)
+    return fitting.subset(torch.randperm(len(fitting), generator=protocol.stream(seed, "training images"))[:count])
+
+
+def _finite(found: dict[str, Any]) -> dict[str, Any]:
+    """The report with six digits of every number, and None, with a note, for what is no number."""
+    notes: list[str] = []
+
+    def tidy(value: Any, path: str) -> Any:
+        if isinstance(value, dict):
+            return {key: tidy(part, f"{path}.{key}" if path else key) for key, part in value.items()}
+        if isinstance(value, list):
+            return [tidy(part, f"{path}.{place}") for place, part in enumerate(value)]
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                notes.append(f"{path} came out as {value}")
+                return None
+            return float(f"{value:.6g}")
+        return value
+
+    return {**tidy(found, ""), "notes": notes}

@@ -1,0 +1,79 @@
+"""Where the codes of images lie, in two dimensions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
+
+from zoo.pictures.grids import DPI, save
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from torch import Tensor
+
+    Points = np.ndarray[Any, np.dtype[np.floating[Any]]]
+
+LEGEND = 20  # classes that are told apart by name, at most
+
+
+def scatter(
+    codes: Tensor, labels: Tensor | None, classes: tuple[str, ...] | None, path: Path, *, title: str, seed: int
+) -> Path:
+    """Write a scatter of codes (N, *code), coloured by label.
+
+    A code of two numbers is shown as it is, others by their first two principal components.
+    """
+    points, axes = _plane(codes, seed)
+    figure = Figure(figsize=(8.6, 6.8), dpi=DPI, layout="constrained")
+    plot = figure.add_subplot()
+    size = float(np.clip(12_000 / len(points), 4, 30))
+    if labels is None:
+        plot.scatter(points[:, 0], points[:, 1], s=size, alpha=0.75, linewidths=0, color="tab:blue")
+    else:
+        found = labels.cpu().numpy()
+        colours = _colours(int(found.max()) + 1)
+        plot.scatter(points[:, 0], points[:, 1], s=size, alpha=0.75, linewidths=0, c=colours[found])
+        present = np.unique(found)
+        if len(present) <= LEGEND:
+            for label in present:
+                plot.scatter([], [], s=36, linewidths=0, color=colours[label], label=_name(label, classes))
+            figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+        else:
+            title = f"{title}, coloured by {len(present)} classes"
+    plot.set_title(title, fontsize=11)
+    plot.set(xlabel=axes[0], ylabel=axes[1])
+    plot.set_aspect("equal", adjustable="datalim")
+    plot.grid(alpha=0.25)
+    return save(figure, path)
+
+
+def _plane(codes: Tensor, seed: int) -> tuple[Points, tuple[str, str]]:
+    """The points, (N, 2), and what their axes are called."""
+    z = codes.detach().float().cpu().flatten(1).numpy()
+    if z.shape[1] == 2:
+        return z, ("code, first number", "code, second number")
+    if z.shape[1] == 1 or len(z) < 2:
+        return np.stack([z[:, 0], np.zeros(len(z))], 1), ("code, first number", "")
+    model = PCA(2, random_state=seed)
+    with np.errstate(invalid="ignore"):  # the variance of codes that are all the same
+        points = model.fit_transform(z)
+    first, second = np.nan_to_num(model.explained_variance_ratio_)
+    return points, (f"first principal component, {first:.0%} of the variance", f"second, {second:.0%} of the variance")
+
+
+def _colours(count: int) -> Points:
+    """One colour for each of ``count`` classes, (count, 4)."""
+    name = "tab10" if count <= 10 else "tab20" if count <= 20 else "turbo"
+    steps = np.arange(count) if count <= 20 else np.linspace(0, 1, count)
+    return matplotlib.colormaps[name](steps)
+
+
+def _name(label: int, classes: tuple[str, ...] | None) -> str:
+    name = classes[label] if classes and label < len(classes) else f"class {label}"
+    return name if len(name) <= 24 else f"{name[:22]}..."
