@@ -14,9 +14,11 @@ from pathlib import Path
 import click
 import pytest
 
-from zoo import registry
+import zoo
+from zoo import evaluation, registry, training
 from zoo.cli import main
 from zoo.cli.targets import outlined
+from zoo.data import images
 
 ROOT = Path(__file__).parent.parent
 PAGES = {str(page.relative_to(ROOT)): page for page in [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]}
@@ -29,7 +31,7 @@ SOURCES = {
 RUN = "python"
 DO_NOT_RUN = "python no-run"  # read by a person, compiled here; say in the text why it is not run
 SESSION = "pycon"
-SHELL = "bash"
+SHELL = ("bash", "sh")
 OTHERS = {"", "text", "toml", "json", "bibtex"}
 FENCED = re.compile(
     r"(?:^`(?P<file>[\w./-]+)`\n\n)?^(?P<indent> *)(?P<ticks>```+)(?P<info>[^`\n]*)\n(?P<text>.*?)^ *(?P=ticks)`*$",
@@ -86,17 +88,34 @@ def elsewhere(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def in_a_hurry(monkeypatch):
+    """What is shown with a real budget runs for two steps, on 200 images, and is measured on 200."""
+
+    def few(data, stack, split):
+        return images(data, stack.input_shape, split=split).subset(slice(0, 200))
+
+    def fit(stack, data, *, epochs=None, steps=None, minutes=None, **options):
+        return training.fit(stack, few(data, stack, "train"), steps=2, **options)
+
+    def evaluate(stack, data, **options):
+        return evaluation.evaluate(stack, few(data, stack, "test"), train=few(data, stack, "train"), **options)
+
+    monkeypatch.setattr(zoo, "fit", fit)
+    monkeypatch.setattr(zoo, "evaluate", evaluate)
+
+
 # -- code ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_blocks_say_what_they_are(name):
-    known = {RUN, DO_NOT_RUN, SESSION, SHELL} | OTHERS
+    known = {RUN, DO_NOT_RUN, SESSION, *SHELL} | OTHERS
     assert not [f"{name}:{block.line}: {block.info!r}" for block in blocks(PAGES[name]) if block.info not in known]
 
 
 @pytest.mark.parametrize("name", pages_with(RUN))
-def test_python_blocks_run(name, elsewhere, monkeypatch):
+def test_python_blocks_run(name, elsewhere, in_a_hurry, monkeypatch):
     """In order and in one namespace, as somebody who types them would; those that are files are put where they say."""
     monkeypatch.syspath_prepend(elsewhere)
     namespace = {"__name__": "__main__"}
@@ -137,12 +156,13 @@ def test_examples_of_the_code(name, elsewhere):
 # -- commands --------------------------------------------------------------------------------------------------------
 
 
-def commands(block):
-    """The commands of a shell block, with continued lines joined and comments left out."""
-    for line in block.text.replace("\\\n", " ").splitlines():
-        words = shlex.split(line, comments=True)
-        if words:
-            yield words
+def commands(name):
+    """The commands of the zoo and of make in a page's shell blocks: the line they begin on, and their words."""
+    for block in blocks(PAGES[name]):
+        if block.info in SHELL:
+            for number, line in enumerate(block.text.replace("\\\n", " ").splitlines(), block.line):
+                if line.startswith(("zoo ", "make ")):
+                    yield number, shlex.split(line, comments=True)
 
 
 def parsed(words):
@@ -162,16 +182,13 @@ def parsed(words):
 def test_commands_exist(name, elsewhere):
     """Every ``zoo`` command is one that click accepts, and what is to be built can be built."""
     made = set()
-    for block in blocks(PAGES[name]):
-        if block.info != SHELL:
-            continue
-        for words in commands(block):
-            if words[0] != "zoo":
-                continue
+    for line, words in commands(name):
+        if words[0] == "zoo":
             try:
-                given = context.params if (context := parsed(words[1:])) is not None else {}
+                context = parsed(words[1:])
             except click.UsageError as error:
-                pytest.fail(f"{name}:{block.line}: {shlex.join(words)}: {error.format_message()}")
+                pytest.fail(f"{name}:{line}: {shlex.join(words)}: {error.format_message()}")
+            given = {} if context is None else context.params
             target = given.get("target")
             if target is not None and target not in made and target not in registry.names():
                 outlined(target)
@@ -192,13 +209,14 @@ def test_commands_named_in_the_text_exist(name, elsewhere):
         except click.MissingParameter:
             pass  # `zoo train` alone is a name
         except click.UsageError as error:
-            pytest.fail(f"{name}: `zoo {text}`: {error.format_message()}")
+            if not (isinstance(error, click.BadOptionUsage) and words[-1] == error.option_name):  # `zoo train --data`
+                pytest.fail(f"{name}: `zoo {text}`: {error.format_message()}")
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_targets_of_make_exist(name):
     there = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.M))
-    shown = [words for block in blocks(PAGES[name]) if block.info == SHELL for words in commands(block)]
+    shown = [words for _, words in commands(name)]
     shown += [text.split() for text in re.findall(r"`(make [^`]+)`", prose(PAGES[name]))]
     assert {word for command, *words in shown if command == "make" for word in words if "=" not in word} <= there
 
@@ -257,7 +275,7 @@ def test_the_picture_of_the_layers_is_the_contract():
 
 
 def test_the_first_two_commands_of_the_readme():
-    shown = [words for block in blocks(ROOT / "README.md") if block.info == SHELL for words in commands(block)]
+    shown = [words for _, words in commands("README.md")]
     assert shown[:2] == [["make", "demo"], ["make", "test"]]
 
 

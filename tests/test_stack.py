@@ -79,7 +79,7 @@ def test_a_stack_without_a_prior_says_how_to_sample():
 def test_outputs_survive_a_save_bit_by_bit(tmp_path):
     stack = build(TINY)
     x = torch.rand(3, 1, 8, 8)
-    stack.level(1).standardise(torch.randn(50, 3, 4, 4) * 5 + 2)
+    stack.level(1).finish(torch.randn(50, 3, 4, 4) * 5 + 2)
     folder = stack.save(tmp_path / "stack", report={"summary": "none"})
     again = load(folder)
     assert torch.equal(stack.encode(x), again.encode(x))
@@ -218,9 +218,9 @@ def test_standardising_gives_unit_scale_and_is_undone_by_decode():
         before = stack(x)
         level = stack.level(1)
         for _ in range(2):  # a second time composes with the first
-            level.standardise(stack.encode(x) * 3 + 1 if level.shift.any() else stack.encode(x))
+            level.finish(stack.encode(x) * 3 + 1 if level.shift.any() else stack.encode(x))
             z = stack.encode(x)
-        level.standardise(z)
+        level.finish(z)
         z = stack.encode(x)
         assert z.mean((0, 2, 3)).numpy() == pytest.approx(0, abs=1e-3)
         assert z.std((0, 2, 3)).numpy() == pytest.approx(1, abs=1e-2)
@@ -229,5 +229,5 @@ def test_standardising_gives_unit_scale_and_is_undone_by_decode():
 
 def test_a_level_with_a_prior_keeps_the_priors_scale():
     stack = build("8x8x1/fc4+kl")
-    stack.level(1).standardise(torch.randn(20, 4) * 7)
+    stack.level(1).finish(torch.randn(20, 4) * 7)
     assert stack.level(1).scale.eq(1).all()

@@ -133,6 +133,8 @@ def test_resume_from_the_best_point_and_refusals(tmp_path):
 
 def test_a_saved_stack_trains_on(tmp_path):
     first = train(out=tmp_path / "one")
+    still = fit(load(tmp_path / "one"), blobs(), steps=1, lr=1e-9, progress=False)
+    assert torch.allclose(still(blobs()), first(blobs()), atol=1e-3)  # it goes on from where it was
     more = fit(load(tmp_path / "one"), blobs(), steps=5, progress=False, out=tmp_path / "two")
     assert not same(weights(first), weights(more))
     assert (tmp_path / "two" / "config.json").is_file()

@@ -109,22 +109,24 @@ def test_neighbours_and_probe_tell_blobs_apart_and_noise_not() -> None:
     labels = torch.arange(300) % 3
     centres = torch.tensor([[0.0, 9], [9, 0], [0, 0]])
     blobs = centres[labels] + torch.randn(300, 2, generator=generator)
-    found = representation.classify(blobs[:200], labels[:200], blobs[200:], labels[200:], seed=0)
+    found = representation.classify((blobs[:200], labels[:200]), (blobs[200:], labels[200:]), seed=0)
     assert (found["knn"], found["probe"], found["probe_converged"], found["numbers_used"]) == (1, 1, True, 2)
     noise = torch.randn(300, 2, generator=generator)
-    found = representation.classify(noise[:200], labels[:200], noise[200:], labels[200:], seed=0)
+    found = representation.classify((noise[:200], labels[:200]), (noise[200:], labels[200:]), seed=0)
     assert 0.2 < found["knn"] < 0.5
     assert 0.2 < found["probe"] < 0.5
 
 
-def test_neighbours_take_codes_as_they_are() -> None:
+def test_neighbours_take_codes_as_they_are_and_components_at_their_best_scale() -> None:
     labels = torch.arange(100) % 2
     generator = torch.Generator().manual_seed(0)
     loud, quiet = 100 * torch.randn(100, generator=generator), labels.float()
     codes = torch.stack([loud, quiet], 1)  # the label is plain to see once the features are standardised
-    found = representation.classify(codes[:60], labels[:60], codes[60:], labels[60:], seed=0)
+    sets = (codes[:60], labels[:60]), (codes[60:], labels[60:])
+    found = representation.classify(*sets, seed=0)
     assert found["probe"] == 1
     assert found["knn"] < 0.8
+    assert representation.classify(*sets, seed=0, own_scale=False)["knn"] > 0.95
 
 
 def test_wide_codes_are_narrowed() -> None:
@@ -142,7 +144,7 @@ def test_wide_codes_are_narrowed() -> None:
 def test_one_class_is_nothing_to_tell_apart() -> None:
     same = torch.zeros(10, dtype=torch.int64)
     with pytest.raises(EvaluationError, match="too few to tell apart"):
-        representation.classify(torch.rand(10, 2), same, torch.rand(10, 2), same, seed=0)
+        representation.classify((torch.rand(10, 2), same), (torch.rand(10, 2), same), seed=0)
 
 
 def test_quantised_codes_move_by_half_a_step_at_most() -> None:

@@ -27,12 +27,14 @@ class Level(nn.Module):
         stage: the two maps.
         terms: by name, in the order of the sentence; exactly one likelihood among them.
 
-    The buffers ``shift`` and ``scale`` bring the codes of a level without a prior to unit scale; ``standardise`` sets
-    them from training codes when the level is finished. ``encode`` and ``decode`` include them.
+    The buffers ``shift`` and ``scale`` bring the codes of a level without a prior to unit scale; ``finish`` sets
+    them from training codes when the level is finished. ``encode`` and ``decode`` include them. The buffer ``trained``
+    says that it has been finished once: when it trains on, its stage is not prepared anew.
     """
 
     shift: Tensor
     scale: Tensor
+    trained: Tensor
 
     def __init__(self, stage: Stage, terms: dict[str, Term]) -> None:
         super().__init__()
@@ -41,6 +43,7 @@ class Level(nn.Module):
         features = (stage.code_shape[0],) + (1,) * (len(stage.code_shape) - 1)
         self.register_buffer("shift", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
+        self.register_buffer("trained", torch.zeros((), dtype=torch.bool))
 
     @property
     def input_shape(self) -> Shape:
@@ -89,11 +92,15 @@ class Level(nn.Module):
         return RoundTrip(x, posterior, z, self.decode(z))
 
     @torch.no_grad()
-    def standardise(self, codes: Tensor) -> None:
-        """Fold the feature means and deviations of these codes, (N, *code), into ``shift`` and ``scale``.
+    def finish(self, codes: Tensor) -> None:
+        """Mark the level as trained, and fold the feature means and deviations of these codes into shift and scale.
 
         A level with a prior keeps the prior's scale, and a feature that never varies keeps its own.
+
+        Args:
+            codes: (N, *code), of training inputs, as ``encode`` gives them now.
         """
+        self.trained.fill_(True)
         if self.prior is not None:
             return
         over = [axis for axis in range(codes.ndim) if axis != 1]

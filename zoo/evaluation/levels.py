@@ -114,11 +114,12 @@ class Climb:
             "pca": _attempt(linear),
         }
 
-    def _classify(self, train: Tensor, test: Tensor) -> dict[str, Any]:
+    def _classify(self, train: Tensor, test: Tensor, *, own_scale: bool = True) -> dict[str, Any]:
         """What these codes of the training and test images know of the labels."""
         if self.train.labels is None or self.test.labels is None:
             raise EvaluationError("the images have no labels")
-        return representation.classify(train, self.train.labels, test, self.test.labels, seed=self.seed)
+        pairs = (train, self.train.labels), (test, self.test.labels)
+        return representation.classify(*pairs, seed=self.seed, own_scale=own_scale)
 
     def _classify_components(self, components: pca.Pca | dict[str, str]) -> dict[str, Any]:
         """The same of principal components."""
@@ -127,7 +128,7 @@ class Climb:
         if self.train.labels is None:
             raise EvaluationError("the images have no labels")
         test = [components.encode(self.test.batch(part)) for part in batches(len(self.test), self.batch_size)]
-        return self._classify(components.encode(self.pixels), torch.cat(test))
+        return self._classify(components.encode(self.pixels), torch.cat(test), own_scale=False)
 
     def _compress(self, codes: Tensor, number: int) -> dict[str, Any]:
         """Bytes of one image's code, what they cost in quality, and JPEG at the bytes of the smaller."""

@@ -155,7 +155,7 @@ def _protocol(report: Report) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in protocol["versions"].items())
     train = protocol["train"]
     return (
-        f"Protocol {protocol['version']} of docs/evaluation.md: pixels in [0, 1]; PCA, kNN (5 neighbours) and probe "
+        f"Protocol {protocol['version']} of docs/evaluation.md: pixels in [0, 1]; PCA, kNN (10 neighbours) and probe "
         f"fitted on {train['fitted_on']:,} training images of {train['name']}; the distance to the prior is sliced "
         f"Wasserstein-2; {protocol['precision']} on {protocol['device']}; seed {protocol['seed']}; {versions}."
     )

@@ -15,8 +15,9 @@ from zoo import codes, files
 from zoo.data import images
 from zoo.errors import SpecError, TrainingError
 from zoo.training.checkpoints import Checkpoint, Shelf
+from zoo.training.courses import Course
 from zoo.training.interrupts import listening
-from zoo.training.loop import PREPARED_ELEMENTS, Course, Loop
+from zoo.training.loop import PREPARED_ELEMENTS, Loop
 from zoo.training.objectives import HeadLearner, LevelInCodes, LevelInPixels, WholeStack
 from zoo.training.options import DEFAULT_EPOCHS, Options
 from zoo.training.progress import Reporter, trackers
@@ -181,7 +182,7 @@ class _Fit:
             size = torch.Size(level.code_shape).numel()
             few = self.kept.subset(slice(0, max(2, min(len(self.kept), PREPARED_ELEMENTS // size))))
             batches = (few.batch(slice(start, start + 250)) for start in range(0, len(few), 250))
-            level.standardise(torch.cat([self.stack.encode(x.to(self.stack.device), course.level) for x in batches]))
+            level.finish(torch.cat([self.stack.encode(x.to(self.stack.device), course.level) for x in batches]))
         if self.shelf is not None and self.accelerator.is_main_process:
             done = Checkpoint(course.number, 0, finished=True, facts={"history": self.reporter.length()})
             done.put("stack", dict(self.stack.state_dict()))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import isfinite
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,13 +17,14 @@ from zoo.training.checkpoints import Checkpoint
 from zoo.training.players import players
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from accelerate.accelerator import Accelerator
     from torch import Tensor, nn
 
     from zoo.stack import Stack
     from zoo.training.checkpoints import Shelf
+    from zoo.training.courses import Course
     from zoo.training.interrupts import Interrupt
     from zoo.training.objectives import Learner, Losses
     from zoo.training.options import Options
@@ -38,41 +38,6 @@ EXPLODED = 100.0
 """A loss this many times the first one's size (and at least this many nats per element) above it has exploded."""
 PREPARED_ELEMENTS = 2**26
 """Numbers that a data-dependent start looks at, at most: 5,461 images of 64x64x3."""
-
-
-class Source(Protocol):
-    """What a course learns from: images, or codes."""
-
-    labels: Tensor | None
-
-    def __len__(self) -> int: ...
-
-    def batch(self, index: Tensor) -> Tensor:
-        """The items at these places."""
-        ...
-
-
-@dataclass
-class Course:
-    """One phase of one level: who learns, from what, for how long.
-
-    Args:
-        number: its place in the run's plan.
-        level: the level it trains, from 1; a head counts as one.
-        phase: ``codes``, ``pixels`` or ``refine``.
-        learner: what learns, with its objective.
-        source: what it learns from.
-        validate: the loss and the pixels' squared error on held-out raw images.
-        scale: on the learning rate.
-    """
-
-    number: int
-    level: int
-    phase: str
-    learner: Learner
-    source: Source
-    validate: Callable[[Learner], dict[str, float]]
-    scale: float = 1.0
 
 
 class Loop:

@@ -90,7 +90,8 @@ class _TermsLearner(Learner):
         return dict(_terms(self.level))[name].critic_loss(trip) / _elements(trip.x)
 
     def prepare(self, sample: Tensor) -> None:
-        self.level.stage.prepare(sample)
+        if not self.level.trained:
+            self.level.stage.prepare(sample)
 
 
 class LevelInCodes(_TermsLearner):
@@ -124,7 +125,7 @@ class LevelInPixels(_TermsLearner):
 
     def prepare(self, sample: Tensor) -> None:
         with torch.no_grad():
-            self.level.stage.prepare(self.stack[0].encode(sample, self.number - 1))
+            super().prepare(self.stack[0].encode(sample, self.number - 1))
 
 
 class WholeStack(_TermsLearner):

@@ -51,7 +51,7 @@ def gains(device: torch.device) -> bool:
 def equal(learner: Learner, batch: Tensor, labels: Tensor | None) -> bool:
     """Whether the learner's loss on a batch is the same in both precisions."""
     kept = {name: tensor.detach().clone() for name, tensor in learner.state_dict().items()}
-    losses = []
+    losses: list[float] = []
     with torch.random.fork_rng(devices=[] if batch.device.type == "cpu" else None), torch.no_grad():
         for enabled in (False, True):
             torch.manual_seed(0)
