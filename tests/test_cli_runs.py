@@ -90,7 +90,8 @@ def test_draw(run, photos, tmp_path):
     names = {"reconstructions.png", "samples.png", "interpolation.png", "codes.png", "curves.png"}
     assert {path.name for path in tmp_path.iterdir()} == names
     for name in names:
-        assert Image.open(tmp_path / name).size > (100, 100)
+        with Image.open(tmp_path / name) as picture:
+            assert min(picture.size) > 100
 
 
 def test_encode_and_decode(run, photos, tmp_path):

@@ -253,6 +253,14 @@ def test_every_page_is_linked_from_the_index():
     assert not sorted(name for name, page in PAGES.items() if page.parent != ROOT and page not in {*linked, index})
 
 
+def test_the_index_calls_decisions_by_their_titles():
+    docs = ROOT / "docs"
+    listed = re.findall(r"^(\d+)\. \[(.+)\]\((decisions/.+)\)$", (docs / "index.md").read_text("utf-8"), flags=re.M)
+    assert listed
+    for number, title, page in listed:
+        assert (docs / page).read_text("utf-8").startswith(f"# {number}. {title}\n"), page
+
+
 def test_the_table_of_the_zoo_is_the_registry():
     """Every name that the zoo itself offers has its row; an arXiv number in it is one of the class's source."""
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \|(.*)$", (ROOT / "README.md").read_text("utf-8"), flags=re.M)

@@ -213,7 +213,7 @@ def test_a_code_of_two_numbers_is_shown_as_it_is_and_others_by_their_components(
     stretched = torch.randn(500, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([3.0, 0.1, 1, 0.1])
     points, axes = codes._plane(stretched, 0)
     assert abs(np.corrcoef(points[:, 0], stretched[:, 0])[0, 1]) > 0.99
-    assert axes[0] == "first principal component, 89% of the variance"
+    assert axes[0] == "principal component 1: 89% of the variance"
 
 
 @pytest.mark.parametrize("shape", [(5, 1), (5, 3), (1, 3), (4, 2, 3, 3)])

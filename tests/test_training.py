@@ -7,11 +7,12 @@ import json
 import pytest
 import torch
 from torch import nn
+from zoo_conv.fc import FullyConnected
 
 from zoo import files
 from zoo.builder import build, load
 from zoo.errors import SpecError, TrainingError
-from zoo.interfaces import Regularizer
+from zoo.interfaces import Phase, Regularizer
 from zoo.training import Options, fit
 from zoo.training import loop as loops
 from zoo.training.averaging import Average
@@ -126,6 +127,7 @@ def test_resume_from_the_best_point_and_refusals(tmp_path):
     with pytest.raises(TrainingError, match="no run to resume"):
         train(out=tmp_path / "elsewhere", resume=True)
     before = weights(load(tmp_path))
+    assert sorted(path.stem for path in (tmp_path / "checkpoints").glob("0*"))[-1] == "01-000000012f"
     assert same(before, weights(train(out=tmp_path, resume=True)))  # finished already
     assert (tmp_path / "checkpoints" / "best.safetensors").is_file()
     assert train(out=tmp_path, resume="best").code_shape == (4,)
@@ -166,6 +168,36 @@ def test_a_head_and_a_level_without_parameters_are_fitted():
     assert sample.shape == (5, 1, 8, 8)
     assert torch.equal(sample, stack.sample(5, seed=0))
     assert 0 <= sample.min() <= sample.max() <= 1
+
+
+def test_a_stage_that_asks_for_phases_is_trained_in_them(tmp_path, monkeypatch):
+    phases = (
+        Phase("decoder first", share=1, rates={"decoder": 1.0}),
+        Phase("all", share=3, rates={"decoder": 1.0, "encoder": 0.1}),
+    )
+    monkeypatch.setattr(FullyConnected, "phases", lambda self: phases)
+    seen = {}
+
+    def watched(loop, course, resumed=None):
+        before = weights(loop.stack)
+        steps = run(loop, course, resumed)
+        seen[course.title] = (
+            steps,
+            {
+                name.split(".")[3]
+                for name, tensor in weights(loop.stack).items()
+                if not torch.equal(tensor, before[name])
+            },
+        )
+        return steps
+
+    run = loops.Loop.run
+    monkeypatch.setattr(loops.Loop, "run", watched)
+    stack = build("8x8x1/fc4(hidden=[8])+wae_mmd")
+    stack.level(1).trained.fill_(True)  # so that nothing is prepared, and what moves has learned
+    fit(stack, blobs(), steps=12, progress=False, out=tmp_path)
+    assert seen == {"decoder first": (3, {"decoder"}), "all": (9, {"decoder", "encoder"})}
+    assert all(parameter.requires_grad for parameter in stack.parameters())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

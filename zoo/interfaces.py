@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from zoo.posterior import Posterior
 
@@ -44,6 +44,38 @@ class Place:
     pixels: bool = True
     posterior: PosteriorKind = "point"
     output: OutputKind = "linear"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a level's training: a stage that wants more than one says so in ``Stage.phases``.
+
+    Args:
+        name: what it is called in the progress and the history; the space of its loss where empty.
+        share: its part of the level's budget; the shares of a level's phases are in proportion to each other.
+        rates: factors on the learning rate by parameter, as ``{"decoder": 1.0, "encoder.trunk": 0.1}``: the longest
+            beginning of a parameter's name counts, and what no entry names stays as it is. None: all learn, at 1.
+        terms: names of the terms that count, which must include a likelihood; None: all.
+        loss_in: where the loss of an upper level lives; None: as the run says.
+    """
+
+    name: str = ""
+    share: float = 1.0
+    rates: Mapping[str, float] | None = None
+    terms: tuple[str, ...] | None = None
+    loss_in: Literal["codes", "pixels"] | None = None
+
+    def rate(self, parameter: str) -> float:
+        """The factor on the learning rate of the stage's parameter of this name.
+
+        >>> phase = Phase(rates={"decoder": 1.0, "encoder.trunk": 0.1})
+        >>> phase.rate("encoder.trunk.0.weight"), phase.rate("encoder.mean.weight"), phase.rate("decoder.bias")
+        (0.1, 0.0, 1.0)
+        """
+        if self.rates is None:
+            return 1.0
+        named = [begin for begin in self.rates if parameter == begin or parameter.startswith(f"{begin}.")]
+        return self.rates[max(named, key=len)] if named else 0.0
 
 
 @dataclass(frozen=True)
@@ -140,6 +172,10 @@ class Stage(Part):
 
     def prepare(self, x: Tensor) -> None:
         """Look at a sample of the inputs, (N, *input), once before the first step; for a start that knows the data."""
+
+    def phases(self) -> tuple[Phase, ...]:
+        """How the stage wants to be trained: in one phase, all of it, unless overridden."""
+        return (Phase(),)
 
 
 class Term(Part):

@@ -47,8 +47,8 @@ OTHERS = (
 def demo(out: Path, *, fresh: bool) -> None:
     """Train, measure and draw a first stack, in minutes.
 
-    Two levels, from 784 pixels to 8 numbers. It learns from 9,000 images of clothes that come with the zoo, and is measured and drawn on 1,000 others. Ctrl-C
-    stops it; called again, it goes on.
+    Two levels, from 784 pixels to 8 numbers. They learn from 9,000 images of clothes that come with the zoo, and
+    are measured and drawn on 1,000 others. Ctrl-C stops it; called again, it goes on.
     """
     from zoo import evaluation, files
 

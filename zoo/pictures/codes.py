@@ -64,7 +64,7 @@ def _plane(codes: Tensor, seed: int) -> tuple[Points, tuple[str, str]]:
     with np.errstate(invalid="ignore"):  # the variance of codes that are all the same
         points = model.fit_transform(z)
     first, second = np.nan_to_num(model.explained_variance_ratio_)
-    return points, (f"first principal component, {first:.0%} of the variance", f"second, {second:.0%} of the variance")
+    return points, (f"principal component 1: {first:.0%} of the variance", f"principal component 2: {second:.0%}")
 
 
 def _colours(count: int) -> Points:

@@ -48,7 +48,8 @@ def curves(history: Path, path: Path, *, title: str) -> Path:
         for column, (name, panel) in enumerate(panels.items()):
             plot = figure.add_subplot(len(rows), columns, row * columns + column + 1)
             _draw(plot, panel)
-            plot.set_title(f"level {level}, {phase}: {name}" if column == 0 else name, fontsize=9, loc="left")
+            words = name if panel.training[0] else f"{name}, held out"
+            plot.set_title(f"level {level}, {phase}: {words}" if column == 0 else words, fontsize=9, loc="left")
             plot.tick_params(labelsize=8)
             plot.set_xlabel("step", fontsize=8)
     return save(figure, path)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+from zoo.interfaces import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from zoo.training.objectives import Learner
 
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
 class Source(Protocol):
     """What a course learns from: images, or codes."""
 
-    labels: Tensor | None
+    @property
+    def labels(self) -> Tensor | None:
+        """(N,) class indices, where there are any."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -32,17 +37,35 @@ class Course:
     Args:
         number: its place in the run's plan.
         level: the level it trains, from 1; a head counts as one.
-        phase: ``codes``, ``pixels`` or ``refine``.
+        title: what the phase is called: ``codes``, ``pixels``, ``refine`` or the stage's own name for it.
         learner: what learns, with its objective.
         source: what it learns from.
         validate: the loss and the pixels' squared error on held-out raw images.
+        phase: who learns at which rate.
+        share: the part of the level's budget.
         scale: on the learning rate.
+        opens: the first course of its level: the learner is shown a sample of the source.
+        closes: the last course of its level: the level's codes are then brought to unit scale.
     """
 
     number: int
     level: int
-    phase: str
+    title: str
     learner: Learner
     source: Source
     validate: Callable[[Learner], dict[str, float]]
+    phase: Phase = field(default_factory=Phase)
+    share: float = 1.0
     scale: float = 1.0
+    opens: bool = True
+    closes: bool = True
+
+    def rates(self) -> dict[str, tuple[nn.Parameter, float]]:
+        """What learns, by name, each with its factor on the learning rate; parameters that a stage froze do not."""
+        rates = {}
+        for name, parameter in self.learner.named_parameters():
+            _, inside, within = name.partition("stage.")
+            factor = self.phase.rate(within) if inside else 1.0
+            if parameter.requires_grad and factor > 0:
+                rates[name] = (parameter, factor)
+        return rates

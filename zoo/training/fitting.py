@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from zoo.data import Images
+    from zoo.interfaces import Phase
     from zoo.stack import Stack
     from zoo.training.objectives import Learner
 
@@ -109,8 +110,8 @@ class _Fit:
             if saved is not None and (number, not saved.finished) < (saved.course, True):
                 continue
             course = prepare(number)
-            loop.run(course, saved if saved is not None and saved.course == number else None)
-            self._finish(course)
+            steps = loop.run(course, saved if saved is not None and saved.course == number else None)
+            self._finish(course, steps)
         self.stack.to("cpu").eval()
         if self.lasting:
             self.accelerator.end_training()  # type: ignore[no-untyped-call]
@@ -120,30 +121,37 @@ class _Fit:
         """The courses in order, each made when its turn comes: its codes need the levels below."""
         stack, levels = self.stack, range(1, len(self.stack.levels) + 1)
         for level in levels:
-            if self.options.level in (None, level):
-                yield partial(self._level, level=level)
+            phases = stack.level(level).stage.phases()
+            for place, phase in enumerate(phases if self.options.level in (None, level) else ()):
+                share = phase.share / sum(other.share for other in phases)
+                opens, closes = place == 0, place == len(phases) - 1
+                yield partial(self._level, level=level, phase=phase, share=share, opens=opens, closes=closes)
         if stack.head is not None and self.options.level in (None, len(levels) + 1):
             yield self._head
         if self.options.refine and self.options.level is None:
-            yield lambda number: self._course(number, len(levels), "refine", WholeStack(stack), self.kept, REFINE_RATE)
+            yield self._refinement
 
-    def _level(self, number: int, *, level: int) -> Course:
-        if level == 1:
-            return self._course(number, 1, "pixels", LevelInCodes(self.stack, 1), self.kept)
-        if self.options.loss_in == "pixels":
-            return self._course(number, level, "pixels", LevelInPixels(self.stack, level), self.kept)
-        return self._course(number, level, "codes", LevelInCodes(self.stack, level), self._codes(level - 1))
+    def _level(self, number: int, *, level: int, phase: Phase, **place: Any) -> Course:
+        in_pixels = level > 1 and (phase.loss_in or self.options.loss_in) == "pixels"
+        learner = (LevelInPixels if in_pixels else LevelInCodes)(self.stack, level, phase.terms)
+        source = self.kept if level == 1 or in_pixels else self._codes(level - 1)
+        title = phase.name or ("pixels" if level == 1 or in_pixels else "codes")
+        return Course(number, level, title, learner, source, self._validate, phase, **place)
 
     def _head(self, number: int) -> Course:
         levels = len(self.stack.levels)
         in_pixels = self.options.loss_in == "pixels"
         source = self.kept if in_pixels or not levels else self._codes(levels)
-        return self._course(
-            number, levels + 1, self.options.loss_in, HeadLearner(self.stack, self.options.loss_in), source
-        )
+        learner = HeadLearner(self.stack, self.options.loss_in)
+        return Course(number, levels + 1, self.options.loss_in, learner, source, self._validate, closes=False)
 
-    def _course(self, number: int, level: int, phase: str, learner: Learner, source: Any, scale: float = 1.0) -> Course:
-        return Course(number, level, phase, learner, source, self._validate, scale)
+    def _refinement(self, number: int) -> Course:
+        """Everything end to end; the levels have their scales, and nothing is prepared or folded again."""
+        learner = WholeStack(self.stack)
+        return Course(
+            number, learner.number, "refine", learner, self.kept, self._validate,
+            scale=REFINE_RATE, opens=False, closes=False,
+        )  # fmt: skip
 
     def _codes(self, levels: int) -> codes.Codes:
         """The training images through the first levels, from the cache of the run."""
@@ -175,16 +183,16 @@ class _Fit:
         return {"loss": loss / count} | ({} if pixels is None else {"mse": pixels / count})
 
     @torch.inference_mode()
-    def _finish(self, course: Course) -> None:
-        """Bring a finished level's codes to unit scale, and record that it is finished."""
-        if course.level <= len(self.stack.levels) and course.phase != "refine":
+    def _finish(self, course: Course, steps: int) -> None:
+        """Bring a finished level's codes to unit scale, and record that the course is over."""
+        if course.closes:
             level = self.stack.level(course.level)
             size = torch.Size(level.code_shape).numel()
             few = self.kept.subset(slice(0, max(2, min(len(self.kept), PREPARED_ELEMENTS // size))))
             batches = (few.batch(slice(start, start + 250)) for start in range(0, len(few), 250))
             level.finish(torch.cat([self.stack.encode(x.to(self.stack.device), course.level) for x in batches]))
         if self.shelf is not None and self.accelerator.is_main_process:
-            done = Checkpoint(course.number, 0, finished=True, facts={"history": self.reporter.length()})
+            done = Checkpoint(course.number, steps, finished=True, facts={"history": self.reporter.length()})
             done.put("stack", dict(self.stack.state_dict()))
             self.shelf.save(done)
 

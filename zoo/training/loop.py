@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from zoo.training.checkpoints import Shelf
     from zoo.training.courses import Course
     from zoo.training.interrupts import Interrupt
-    from zoo.training.objectives import Learner, Losses
+    from zoo.training.objectives import Losses
     from zoo.training.options import Options
     from zoo.training.progress import Reporter
 
@@ -65,14 +65,19 @@ class Loop:
         self.stack, self.options, self.accelerator = stack, options, accelerator
         self.reporter, self.shelf, self.interrupt = reporter, shelf, interrupt
 
-    def run(self, course: Course, resumed: Checkpoint | None = None) -> None:
+    def run(self, course: Course, resumed: Checkpoint | None = None) -> int:
         """Train one course; afterwards the learner holds the best averaged weights, in eval mode.
+
+        Returns:
+            The steps it took.
 
         Raises:
             TrainingError: the loss is not finite or has exploded; the user asked to stop.
         """
-        with _alone(self.stack, course.learner):
-            _Run(self, course, resumed).go()
+        with _alone(self.stack, [parameter for parameter, _ in course.rates().values()]):
+            run = _Run(self, course, resumed)
+            run.go()
+        return run.step
 
 
 class _Run:
@@ -81,7 +86,7 @@ class _Run:
     def __init__(self, loop: Loop, course: Course, resumed: Checkpoint | None) -> None:
         self.loop, self.course, self.options = loop, course, loop.options
         self.device = loop.accelerator.device
-        self.budget = schedules.budget(self.options, len(course.source))
+        self.budget = schedules.budget(self.options, len(course.source), course.share)
         self.step, self.elapsed = 0, 0.0
         self.first_loss: float | None = None
         self.best: tuple[float, dict[str, Tensor]] | None = None
@@ -89,10 +94,10 @@ class _Run:
         seed = zlib.crc32(f"{self.options.seed}/{course.number}".encode())
         torch.manual_seed(seed)
         self.seed = seed
-        if resumed is None:
+        if resumed is None and course.opens:
             self._prepare()
         course.learner.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.stage, self.critics = players(course.learner, self.options)
+        self.stage, self.critics = players(course, self.options)
         self.average = Average(course.learner, self.options.ema)
         if resumed is None:
             self.bf16 = self._choose_precision()
@@ -106,7 +111,7 @@ class _Run:
         if self.stage is None and not self.critics:
             course.learner.eval()  # nothing to learn: a fixed transform, or a head fitted in closed form
             return
-        title = f"level {course.level} ({course.phase})"
+        title = f"level {course.level} ({course.title})"
         per_step = self.options.batch_size
         total = None if self.budget.steps is None else self.budget.steps * per_step
         reporter.start(title, total, done=self.step * per_step)
@@ -130,12 +135,7 @@ class _Run:
             self.step += 1
             images += per_step
             self.elapsed = perf_counter() - start
-            expected = (
-                None
-                if self.budget.steps
-                else round(self.step * per_step / max(self.budget.progress(self.step, self.elapsed), 1e-6))
-            )
-            self.loop.reporter.advance(per_step, total=expected)
+            self.loop.reporter.advance(per_step, total=self._expected(per_step))
             if self.step % self.options.log_every == 0 or self.step == 1:
                 self._log(losses, norm, images / (perf_counter() - since_line))
                 since_line, images = perf_counter(), 0
@@ -147,6 +147,12 @@ class _Run:
             if perf_counter() - since_save > SAVE_EVERY:
                 self._save()
                 since_save = perf_counter()
+
+    def _expected(self, per_step: int) -> int | None:
+        """How many images a budget of seconds will see, as far as can be told now."""
+        if self.budget.steps is not None:
+            return None
+        return round(self.step * per_step / max(self.budget.progress(self.step, self.elapsed), 1e-6))
 
     def _step(self, progress: float) -> tuple[Losses, Tensor]:
         """The stage's turn, then each critic's."""
@@ -188,8 +194,7 @@ class _Run:
         one = source.batch(torch.zeros(1, dtype=torch.long)).numel()
         count = max(1, min(len(source), PREPARED_ELEMENTS // one))
         index = torch.randperm(len(source))[:count].sort().values
-        if self.course.phase != "refine":
-            self.course.learner.prepare(source.batch(index).to(self.loop.stack.device))
+        self.course.learner.prepare(source.batch(index).to(self.loop.stack.device))
 
     def _choose_precision(self) -> bool:
         if self.options.precision != "auto" or self.stage is None:
@@ -233,7 +238,7 @@ class _Run:
     def _where(self) -> dict[str, Any]:
         return {
             "level": self.course.level,
-            "phase": self.course.phase,
+            "phase": self.course.title,
             "step": self.step,
             "seconds": round(self.elapsed, 3),
         }
@@ -299,9 +304,9 @@ class InterruptedTrainingError(TrainingError):
 
 
 @contextmanager
-def _alone(stack: nn.Module, learner: Learner) -> Iterator[None]:
-    """Only the learner's parameters take gradients while this lasts; everything else of the stack stays as it is."""
-    learns = {id(parameter) for parameter in learner.parameters()}
+def _alone(stack: nn.Module, learning: list[nn.Parameter]) -> Iterator[None]:
+    """Only these parameters take gradients while this lasts; everything else of the stack stays as it is."""
+    learns = {id(parameter) for parameter in learning}
     others = [parameter for parameter in stack.parameters() if id(parameter) not in learns and parameter.requires_grad]
     _learning(others, on=False)
     try:

@@ -65,15 +65,21 @@ class Learner(nn.Module):
 class _TermsLearner(Learner):
     """A learner whose losses are terms of round trips."""
 
-    def __init__(self, stack: Stack, number: int) -> None:
+    def __init__(self, stack: Stack, number: int, terms: tuple[str, ...] | None = None) -> None:
         super().__init__()
         self.number = number
+        self.counted = terms
         self.stack = (stack,)  # in a tuple, so that the levels that stay frozen are not registered
 
     @property
     def level(self) -> Level:
         """The level whose terms count."""
         return self.stack[0].level(self.number)
+
+    @property
+    def terms(self) -> list[tuple[str, Term]]:
+        """The level's terms that count, by name."""
+        return [(name, term) for name, term in _terms(self.level) if self.counted is None or name in self.counted]
 
     def from_images(self, images: Tensor) -> Tensor:
         return images
@@ -83,11 +89,11 @@ class _TermsLearner(Learner):
         return stack.decode(stack.encode(images, self.number), self.number)
 
     def critics(self) -> dict[str, nn.Module]:
-        return {name: term.critic for name, term in _terms(self.level) if term.critic is not None}
+        return {name: term.critic for name, term in self.terms if term.critic is not None}
 
     def critic_loss(self, name: str, losses: Losses) -> Tensor:
         trip = cast("RoundTrip", losses.seen)
-        return dict(_terms(self.level))[name].critic_loss(trip) / _elements(trip.x)
+        return dict(self.terms)[name].critic_loss(trip) / _elements(trip.x)
 
     def prepare(self, sample: Tensor) -> None:
         if not self.level.trained:
@@ -97,12 +103,12 @@ class _TermsLearner(Learner):
 class LevelInCodes(_TermsLearner):
     """A level on its own input: images for the first, the codes of the level below for the others."""
 
-    def __init__(self, stack: Stack, number: int) -> None:
-        super().__init__(stack, number)
+    def __init__(self, stack: Stack, number: int, terms: tuple[str, ...] | None = None) -> None:
+        super().__init__(stack, number, terms)
         self.learns = self.level
 
     def forward(self, batch: Tensor, labels: Tensor | None = None) -> Losses:
-        return _losses(self.level.round_trip(batch).float(), _terms(self.level))
+        return _losses(self.level.round_trip(batch).float(), self.terms)
 
     def from_images(self, images: Tensor) -> Tensor:
         return self.stack[0].encode(images, self.number - 1)
@@ -111,8 +117,8 @@ class LevelInCodes(_TermsLearner):
 class LevelInPixels(_TermsLearner):
     """An upper level with its loss in images: gradients pass through the frozen levels below."""
 
-    def __init__(self, stack: Stack, number: int) -> None:
-        super().__init__(stack, number)
+    def __init__(self, stack: Stack, number: int, terms: tuple[str, ...] | None = None) -> None:
+        super().__init__(stack, number, terms)
         self.learns = self.level
 
     def forward(self, batch: Tensor, labels: Tensor | None = None) -> Losses:
@@ -121,7 +127,7 @@ class LevelInPixels(_TermsLearner):
             codes = stack.encode(batch, self.number - 1)
         trip = self.level.round_trip(codes)
         x_hat = stack.to_pixels(trip.x_hat, self.number - 1)
-        return _losses(RoundTrip(batch, trip.posterior, trip.z, x_hat).float(), _terms(self.level))
+        return _losses(RoundTrip(batch, trip.posterior, trip.z, x_hat).float(), self.terms)
 
     def prepare(self, sample: Tensor) -> None:
         with torch.no_grad():
@@ -145,7 +151,7 @@ class WholeStack(_TermsLearner):
             x = posterior.mode
         top = self.level.round_trip(x)
         x_hat = stack.to_pixels(top.x_hat, self.number - 1)
-        losses = _losses(RoundTrip(batch, top.posterior, top.z, x_hat).float(), _terms(self.level))
+        losses = _losses(RoundTrip(batch, top.posterior, top.z, x_hat).float(), self.terms)
         extra = {name: term(trip) for name, term, trip in lower}
         weighted = [term.weight * extra[name] for name, term, _ in lower]
         total = losses.total + sum(weighted) / _elements(batch)

@@ -5,7 +5,7 @@ Each player owns parameters, a loss and an optimiser. Neither turn touches the o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from zoo.training.objectives import Learner
+    from zoo.training.courses import Course
     from zoo.training.options import Options
 
 
@@ -26,15 +26,16 @@ class Player:
 
     Args:
         name: "stage", or the name of the term or head that owns the critic.
-        parameters: what learns.
+        rates: what learns, each with its factor on the learning rate.
         options: names the optimiser, its rate, its weight decay and the clipping.
     """
 
-    def __init__(self, name: str, parameters: Iterable[nn.Parameter], options: Options) -> None:
+    def __init__(self, name: str, rates: Iterable[tuple[nn.Parameter, float]], options: Options) -> None:
         self.name = name
-        self.parameters = list(parameters)
+        rates = list(rates)
+        self.parameters = [parameter for parameter, _ in rates]
         self.clip = options.clip
-        self.optimizer = _optimizer(self.parameters, options)
+        self.optimizer = _optimizer(rates, options)
         for group in self.optimizer.param_groups:
             group["highest"] = group["lr"]
 
@@ -73,22 +74,27 @@ class Player:
                     own[key] = torch.empty_like(parameter).copy_(value)
 
 
-def players(learner: Learner, options: Options) -> tuple[Player | None, list[Player]]:
+def players(course: Course, options: Options) -> tuple[Player | None, list[Player]]:
     """The stage (None where nothing of it learns) and the critics of what is being trained."""
-    critics = {name: critic for name, critic in learner.critics().items() if any(True for _ in critic.parameters())}
-    theirs = {id(parameter) for critic in critics.values() for parameter in critic.parameters()}
-    own = [parameter for parameter in learner.parameters() if parameter.requires_grad and id(parameter) not in theirs]
+    critics = {name: list(critic.parameters()) for name, critic in course.learner.critics().items()}
+    theirs = {id(parameter) for parameters in critics.values() for parameter in parameters}
+    own = [(parameter, factor) for parameter, factor in course.rates().values() if id(parameter) not in theirs]
     stage = Player("stage", own, options) if own else None
-    return stage, [Player(name, critic.parameters(), options) for name, critic in critics.items()]
+    return stage, [
+        Player(name, [(parameter, 1.0) for parameter in parameters], options)
+        for name, parameters in critics.items()
+        if parameters
+    ]
 
 
-def _optimizer(parameters: list[nn.Parameter], options: Options) -> torch.optim.Optimizer:
-    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
-    vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
-    groups = [
-        {"params": group, "weight_decay": decay}
-        for group, decay in ((matrices, options.weight_decay), (vectors, 0.0))
-        if group
+def _optimizer(rates: list[tuple[nn.Parameter, float]], options: Options) -> torch.optim.Optimizer:
+    by_kind: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter, factor in rates:
+        decay = options.weight_decay if parameter.ndim > 1 else 0.0
+        by_kind.setdefault((factor, decay), []).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": parameters, "lr": factor * options.lr, "weight_decay": decay}
+        for (factor, decay), parameters in by_kind.items()
     ]
     match options.optimizer:
         case "adamw":

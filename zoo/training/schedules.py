@@ -33,13 +33,12 @@ class Budget:
         return step / self.steps if self.steps is not None else elapsed / (self.seconds or 1.0)
 
 
-def budget(options: Options, count: int) -> Budget:
-    """The budget of one level that learns from ``count`` items."""
+def budget(options: Options, count: int, share: float = 1.0) -> Budget:
+    """The budget of a course: this share of that of a level that learns from ``count`` items."""
     if options.minutes is not None:
-        return Budget(None, options.minutes * 60)
-    if options.steps is not None:
-        return Budget(options.steps, None)
-    return Budget((options.epochs or 1) * steps_per_epoch(count, options.batch_size), None)
+        return Budget(None, options.minutes * 60 * share)
+    steps = options.steps or (options.epochs or 1) * steps_per_epoch(count, options.batch_size)
+    return Budget(max(1, round(steps * share)), None)
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
