@@ -181,14 +181,8 @@ def test_a_stage_that_asks_for_phases_is_trained_in_them(tmp_path, monkeypatch):
     def watched(loop, course, resumed=None):
         before = weights(loop.stack)
         steps = run(loop, course, resumed)
-        seen[course.title] = (
-            steps,
-            {
-                name.split(".")[3]
-                for name, tensor in weights(loop.stack).items()
-                if not torch.equal(tensor, before[name])
-            },
-        )
+        moved = {name for name, tensor in weights(loop.stack).items() if not torch.equal(tensor, before[name])}
+        seen[course.title] = (steps, {name.split(".")[3] for name in moved})
         return steps
 
     run = loops.Loop.run

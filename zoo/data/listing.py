@@ -160,7 +160,7 @@ def _classify(folder: Path, parts: dict[str, list[str]]) -> dict[str, str | None
     for part, classes in inside.items():
         names = {name for name in classes.values() if name is not None}
         loose = [file for file, name in classes.items() if name is None]
-        if False:
+        if names and loose:
             raise DataError(
                 f"{folder}: images lie both in folders ({min(names)}) and beside them ({loose[0]}): "
                 "put every image into the folder of its class, or all into one folder"
