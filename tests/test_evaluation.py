@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,6 +101,21 @@ def test_images_without_labels_say_why_nothing_is_classified(train: Images) -> N
     unlabelled = some_images(20, labelled=False)
     found = evaluate(linear_stack(train), unlabelled, train=train)["levels"][0]
     assert found["representation"] == found["pca_representation"] == {"skipped": "the images have no labels"}
+
+
+def test_labels_of_other_classes_are_not_compared(train: Images, held_out: Images) -> None:
+    found = evaluate(linear_stack(train), replace(held_out, classes=("cat", "dog")), train=train)["levels"][0]
+    assert "other classes" in found["representation"]["skipped"]
+
+
+def test_images_that_are_measured_and_fitted_on_are_noted(held_out: Images) -> None:
+    (note,) = evaluate(linear_stack(held_out), held_out)["notes"]
+    assert "give train=" in note
+
+
+def test_a_batch_holds_an_image(held_out: Images) -> None:
+    with pytest.raises(EvaluationError, match="batch_size=0"):
+        evaluate(linear_stack(held_out), held_out, batch_size=0)
 
 
 def test_a_built_stack_is_measured_from_top_to_bottom(train: Images, held_out: Images, tmp_path) -> None:

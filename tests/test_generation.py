@@ -197,6 +197,14 @@ def test_pretrained_weights_come_as_safetensors_or_not_at_all(weights: str, tmp_
         features.network("test_resnet.r160_in1k", device=torch.device("cpu"))
 
 
+def test_weights_that_are_only_a_pickle_are_not_fetched(monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_url", lambda *_, **__: asked.append("a pickle"))
+    with pytest.raises(EvaluationError, match="cannot be had"):
+        features.network("legacy_seresnet18.in1k", device=torch.device("cpu"))
+    assert not asked
+
+
 def test_a_stack_without_a_prior_is_not_judged(train: Images, held_out: Images, weights: str) -> None:
     with pytest.raises(EvaluationError, match="no prior"):
         evaluate(linear_stack(train, with_prior=False), held_out, train=train, samples=4, features=weights)

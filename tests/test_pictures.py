@@ -216,6 +216,18 @@ def test_a_code_of_two_numbers_is_shown_as_it_is_and_others_by_their_components(
     assert axes[0] == "principal component 1: 89% of the variance"
 
 
+def test_words_are_taken_literally(tmp_path: Path) -> None:
+    names = ("_hidden", "$dollars", "a$^$b")
+    labels = torch.arange(3)
+    plain, drawn = (
+        pixels(codes.scatter(torch.eye(3), labels, classes, tmp_path / "codes.png", title="$_{", seed=0))
+        for classes in (("hidden", "dollars", "a^b"), names)
+    )
+    assert (plain != drawn).any()
+    assert codes._name(0, names) == " _hidden"
+    labelled([noise(2)], tmp_path / "page.png", title="$_{", beside=["$_{"], above=["$_{", "$_{"])
+
+
 @pytest.mark.parametrize("shape", [(5, 1), (5, 3), (1, 3), (4, 2, 3, 3)])
 @pytest.mark.parametrize("classes", [0, 1, 15, 30])
 def test_codes_of_every_kind_are_scattered(tmp_path: Path, shape: tuple[int, ...], classes: int) -> None:

@@ -33,7 +33,7 @@ def frame(picture: Image.Image, shape: Shape) -> Bytes:
     channels, height, width = shape
     if channels not in MODES:
         raise DataError(f"pictures have 1 channel (grey) or 3 (RGB): {channels} were asked for")
-    picture = _opaque(_eight_bits(picture))
+    picture = _opaque(_eight_bits(ImageOps.exif_transpose(picture)))
     if picture.mode != MODES[channels]:
         picture = picture.convert(MODES[channels])
     if picture.size != (width, height):

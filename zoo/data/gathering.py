@@ -87,11 +87,11 @@ def gather(
     bar = tqdm(total=len(names), desc=f"reading {source}", unit="image", leave=False, disable=len(names) < MANY or None)
     with ThreadPoolExecutor(threads or _processors()) as pool, bar, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of a file is whether it can be read
-        for chunk, failed in zip(chunks, pool.map(read, chunks), strict=True):
-            for place, reason in failed.items():
-                if strict:
-                    raise DataError(f"{source}: {names[place]}: {reason}. Without --strict it would be left out")
-                failures[place] = reason
+        for chunk, failed in zip(chunks, pool.map(read, chunks), strict=True):  # left early, map cancels the rest
+            if failed and strict:
+                place, reason = next(iter(failed.items()))
+                raise DataError(f"{source}: {names[place]}: {reason}. Without --strict it would be left out")
+            failures |= failed
             bar.update(len(chunk))
     return _readable(pixels, [f"{names[place]}: {reason}" for place, reason in failures.items()], failures, source)
 

@@ -114,7 +114,7 @@ def _scan(folder: Path) -> tuple[list[str], Counter[str]]:
                 continue
             if entry.is_dir():
                 waiting.append((f"{path}/", above | {here}))
-            elif suffix in SUFFIXES and entry.is_file():
+            elif suffix in SUFFIXES:
                 found.append(path)
             else:
                 others[suffix] += 1

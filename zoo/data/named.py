@@ -58,11 +58,11 @@ def _read_class_folders(name: str, shape: Shape, *, split: str, strict: bool) ->
 
 
 def _join(one: Images, other: Images) -> Images:
-    labelled = one.labels is not None and other.labels is not None and one.classes == other.classes
+    labels = [part.labels for part in (one, other) if part.labels is not None]
     return Images(
         torch.cat([one.pixels, other.pixels]),
-        labels=torch.cat([one.labels, other.labels]) if labelled else None,  # type: ignore[list-item]
-        classes=one.classes if labelled else None,
+        labels=torch.cat(labels) if len(labels) == 2 else None,
+        classes=one.classes if len(labels) == 2 else None,
         name=one.name,
         split="all",
         skipped=one.skipped + other.skipped,

@@ -76,7 +76,7 @@ def _at(place: str, shape: Shape, *, split: str, strict: bool) -> Images:
     """The images of a folder or file, here or below ``$ZOO_DATA``."""
     root = data_root()
     path = next((path for path in (Path(place).expanduser(), root / place) if path.exists()), None)
-    if path is None:
+    if path is None or not place:
         below = [entry.name for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
         hint = nearest(place.lower(), {*NAMES, *below})
         raise DataError(

@@ -149,13 +149,13 @@ def _cached(path: Path, key: str) -> Tensor | None:
 def _stack(folder: Path, device: torch.device) -> Network:
     stack = builder.load(folder).requires_grad_(False).to(device)
     channels, height, width = stack.input_shape
-    return Network(folder.name, stack, stack.encode, (height, width), channels)
+    return Network(folder.resolve().name, stack, stack.encode, (height, width), channels)
 
 
 def _pretrained(architecture: str) -> nn.Module:
-    only_safetensors = {"hf_hub_filename": "model.safetensors"}  # timm would fall back to a pickle
+    overlay = {"hf_hub_filename": "model.safetensors", "url": "", "custom_load": False}  # no way round to a pickle
     try:
-        return timm.create_model(architecture, pretrained=True, num_classes=0, pretrained_cfg_overlay=only_safetensors)
+        return timm.create_model(architecture, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
     except Exception as error:  # timm, the Hub and the network below them raise what they like
         raise EvaluationError(
             f"features={architecture!r}: its pretrained weights cannot be had ({error}); "

@@ -118,6 +118,8 @@ class Climb:
         """What these codes of the training and test images know of the labels."""
         if self.train.labels is None or self.test.labels is None:
             raise EvaluationError("the images have no labels")
+        if self.train.classes != self.test.classes:
+            raise EvaluationError("the training images have other classes than those that are measured")
         pairs = (train, self.train.labels), (test, self.test.labels)
         return representation.classify(*pairs, seed=self.seed, own_scale=own_scale)
 

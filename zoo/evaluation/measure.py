@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from zoo.data import images
 from zoo.errors import EvaluationError
-from zoo.evaluation import generation, protocol, report, throughput
+from zoo.evaluation import protocol, report, throughput
 from zoo.evaluation.levels import Climb
 
 if TYPE_CHECKING:
@@ -54,27 +54,35 @@ def evaluate(
         raise EvaluationError(
             "FID and KID take samples=N and features=NETWORK together, as in samples=1000, features='resnet18.a1_in1k'"
         )
+    if batch_size < 1:
+        raise EvaluationError(f"batch_size={batch_size}: at least one image at once")
     test = images(data, stack.input_shape, split=split)
     fitting = images(data if train is None else train, stack.input_shape, split="train")
     chosen = _chosen(fitting, stack, seed)
-    found: dict[str, Any] = {"protocol": protocol.describe(stack, test, fitting, len(chosen), seed=seed), "levels": []}
-    bar = tqdm(total=len(stack.levels) + 1, desc="evaluate", unit="part", disable=not progress)
-    with bar, protocol.measuring(stack):
+    numbers = tqdm(range(1, len(stack.levels) + 1), desc="evaluate", unit="level", disable=not progress)
+    with protocol.measuring(stack):
+        # first, because it may turn out that the stack cannot sample, or that there is no such network
+        generation = _judged(stack, test, samples=samples, features=features, seed=seed) if features else None
         climb = Climb(stack, test, chosen, batch_size=batch_size, seed=seed)
-        for number in range(1, len(stack.levels) + 1):
-            found["levels"].append(climb.measure(number))
-            bar.update()
-        found["end_to_end"] = found["levels"][-1]["reconstruction"] if found["levels"] else None
-        found["throughput"] = throughput.speed(stack, test.batch(slice(0, batch_size))) if found["levels"] else None
-        found["generation"] = (
-            generation.judge(stack, test, samples=samples, features=features, seed=seed) if features else None
-        )
-        bar.update()
-    found = _finite(found)
+        levels = [climb.measure(number) for number in numbers]
+        speed = throughput.speed(stack, test.batch(slice(0, batch_size))) if levels else None
+    found = _finite({
+        "protocol": protocol.describe(stack, test, fitting, len(chosen), seed=seed),
+        "levels": levels,
+        "end_to_end": levels[-1]["reconstruction"] if levels else None,
+        "throughput": speed,
+        "generation": generation,
+    })  # fmt: skip
     if fitting.fingerprint == test.fingerprint:
         found["notes"].append("the yardsticks were fitted on the very images that are measured: give train=")
     found["summary"] = report.markdown(found)
     return found
+
+
+def _judged(stack: Stack, real: Images, **options: Any) -> dict[str, Any]:
+    from zoo.evaluation import generation  # and with it timm, which takes seconds to import and is seldom needed
+
+    return generation.judge(stack, real, **options)
 
 
 def _chosen(fitting: Images, stack: Stack, seed: int) -> Images:

@@ -46,7 +46,7 @@ def scatter(
             figure.legend(loc="outside right upper", frameon=False, fontsize=9)
         else:
             title = f"{title}, coloured by {len(present)} classes"
-    plot.set_title(title, fontsize=11)
+    plot.set_title(title, fontsize=11, parse_math=False)
     plot.set(xlabel=axes[0], ylabel=axes[1])
     plot.set_aspect("equal", adjustable="datalim")
     plot.grid(alpha=0.25)
@@ -76,4 +76,5 @@ def _colours(count: int) -> Points:
 
 def _name(label: int, classes: tuple[str, ...] | None) -> str:
     name = classes[label] if classes and label < len(classes) else f"class {label}"
-    return name if len(name) <= 24 else f"{name[:22]}..."
+    name = name if len(name) <= 24 else f"{name[:22]}..."
+    return f" {name}".replace("$", r"\$")  # matplotlib hides what begins with "_", and reads formulas between dollars

@@ -43,13 +43,14 @@ def curves(history: Path, path: Path, *, title: str) -> Path:
         raise EvaluationError(f"{history} holds no steps: nothing to draw")
     columns = max(len(panels) for panels in rows.values())
     figure = Figure(figsize=(max(3.4 * columns, 6.5), 2.7 * len(rows) + 0.5), dpi=DPI, layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=11, parse_math=False)
     for row, ((level, phase), panels) in enumerate(rows.items()):
         for column, (name, panel) in enumerate(panels.items()):
             plot = figure.add_subplot(len(rows), columns, row * columns + column + 1)
             _draw(plot, panel)
             words = name if panel.training[0] else f"{name}, held out"
-            plot.set_title(f"level {level}, {phase}: {words}" if column == 0 else words, fontsize=9, loc="left")
+            words = f"level {level}, {phase}: {words}" if column == 0 else words
+            plot.set_title(words, fontsize=9, loc="left", parse_math=False)
             plot.tick_params(labelsize=8)
             plot.set_xlabel("step", fontsize=8)
     return save(figure, path)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
-from matplotlib.textpath import TextPath
+from matplotlib.font_manager import FontProperties
 from PIL import Image
 
 from zoo.errors import EvaluationError
@@ -15,7 +17,6 @@ from zoo.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from torch import Tensor
 
@@ -63,17 +64,17 @@ def labelled(
     height, width = pictures[0].shape[0] + GAP, pictures[0].shape[1]
     size = (max(left + width, 10 + _width(title, LARGE)) + 10, top + height * len(rows) + 10)
     figure = Figure(figsize=(size[0] / DPI, size[1] / DPI), dpi=DPI, facecolor="white")
-    figure.text(10 / size[0], 1 - 4 / size[1], title, va="top", fontsize=LARGE)
+    figure.text(10 / size[0], 1 - 4 / size[1], title, va="top", **_words(LARGE))
     for place, picture in enumerate(pictures):
         bottom = size[1] - top - height * (place + 1)
         figure.figimage(picture, left, bottom, vmin=0, vmax=255)
         if beside:
             middle = (bottom + height / 2) / size[1]
-            figure.text((left - 8) / size[0], middle, beside[place], va="center", ha="right", fontsize=SMALL)
+            figure.text((left - 8) / size[0], middle, beside[place], va="center", ha="right", **_words(SMALL))
     step = width / max(len(above), 1)
     for place, text in enumerate(above):
         across = (left + step * (place + 0.5)) / size[0]
-        figure.text(across, 1 - (top - 3) / size[1], text, va="bottom", ha="center", fontsize=SMALL)
+        figure.text(across, 1 - (top - 3) / size[1], text, va="bottom", ha="center", **_words(SMALL))
     return save(figure, path)
 
 
@@ -104,9 +105,17 @@ def fitting(images: Tensor, most: int = 16) -> int:
     return max(1, min(most, PAGE // (images.shape[-1] * enlargement(images) + GAP)))
 
 
+def _words(points: float) -> dict[str, Any]:
+    """How words are set: in this size, a dollar being a dollar."""
+    return {"fontsize": points, "parse_math": False}
+
+
 def _width(line: str, points: float) -> int:
     """Pixels that a line of words takes."""
-    return round(TextPath((0, 0), line, size=points).get_extents().width * DPI / 72) if line.strip() else 0
+    renderer = cast("Any", RendererAgg)(1, 1, DPI)
+    width: float
+    width, _, _ = renderer.get_text_width_height_descent(line, FontProperties(size=points), ismath=False)
+    return math.ceil(width)
 
 
 def save(figure: Figure, path: Path) -> Path:
