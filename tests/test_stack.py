@@ -231,3 +231,28 @@ def test_a_level_with_a_prior_keeps_the_priors_scale():
     stack = build("8x8x1/fc4+kl")
     stack.level(1).finish(torch.randn(20, 4) * 7)
     assert stack.level(1).scale.eq(1).all()
+
+
+def test_sensitivity_is_the_pixels_derivative_by_feature():
+    stack = build("8x8x1/conv4x4x3(width=4)")
+    decoder = stack.level(1).stage.decoder
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter.zero_()
+        decoder.linear.linear.weight[:, :, 0, 0] = torch.diag(torch.tensor([3.0, 1.0, 0.0, 0.0]))[:, :3]
+    found = stack.sensitivity(torch.randn(4, 3, 4, 4), 1).flatten()
+    expected = torch.tensor([3.0, 1.0, 0.0]) / (10 / 3) ** 0.5
+    expected[2] = expected[0] / 100  # a feature that no pixel knows is not divided by nothing
+    assert torch.allclose(found, expected, rtol=1e-4)
+
+
+def test_emphasis_is_seen_by_the_stage_and_the_terms_and_by_nobody_else():
+    stack = build("8x8x1/conv4x4x3(width=4)/fc4(hidden=[8])")
+    level = stack.level(2)
+    with torch.no_grad():
+        level.prepare(torch.randn(60, 3, 4, 4), torch.tensor([4.0, 2.0, 1.0]).reshape(3, 1, 1))
+        x = torch.randn(5, 3, 4, 4)
+        trip = level.round_trip(x)
+        assert torch.equal(trip.x, x * level.emphasis)
+        assert torch.allclose(trip.x_hat, level.decode(trip.z) * level.emphasis, atol=1e-5)
+        assert torch.equal(trip.posterior.mode, level.encode(x).mode)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from zoo.spec import StackSpec
 
 
+PROJECTIONS = 8
+"""Random projections that ``Stack.sensitivity`` averages over."""
+
+
 class Level(nn.Module):
     """A stage with the terms of its objective: what is trained, frozen, saved and stacked on.
 
@@ -29,20 +33,23 @@ class Level(nn.Module):
 
     The buffers ``shift`` and ``scale`` bring the codes of a level without a prior to unit scale; ``finish`` sets
     them from training codes when the level is finished. ``encode`` and ``decode`` include them. The buffer ``trained``
-    says that it has been finished once: when it trains on, its stage is not prepared anew.
+    says that it has been finished once: when it trains on, its stage is not prepared anew. The buffer ``emphasis``
+    weighs the features of an upper level's input by what they mean in pixels (``Stack.sensitivity``): the stage, and
+    the terms of a loss in codes, see the input times it, so that an error there counts as it will in the image.
     """
 
     shift: Tensor
     scale: Tensor
     trained: Tensor
+    emphasis: Tensor
 
     def __init__(self, stage: Stage, terms: dict[str, Term]) -> None:
         super().__init__()
         self.stage = stage
         self.terms = nn.ModuleDict(terms)
-        features = (stage.code_shape[0],) + (1,) * (len(stage.code_shape) - 1)
-        self.register_buffer("shift", torch.zeros(features))
-        self.register_buffer("scale", torch.ones(features))
+        self.register_buffer("shift", torch.zeros(_features(stage.code_shape)))
+        self.register_buffer("scale", torch.ones(_features(stage.code_shape)))
+        self.register_buffer("emphasis", torch.ones(_features(stage.input_shape)))
         self.register_buffer("trained", torch.zeros((), dtype=torch.bool))
 
     @property
@@ -72,10 +79,14 @@ class Level(nn.Module):
 
     def encode(self, x: Tensor) -> Posterior:
         """(B, *input) to the posterior over unit-scale codes."""
-        return self.stage.encode(x).scaled(self.shift, self.scale)
+        return self.stage.encode(x * self.emphasis).scaled(self.shift, self.scale)
 
     def decode(self, z: Tensor) -> Tensor:
         """Unit-scale codes (B, *code) to (B, *input); pixels are not clamped."""
+        return self._emphasised(z) / self.emphasis
+
+    def _emphasised(self, z: Tensor) -> Tensor:
+        """What the stage decodes: the input times ``emphasis``."""
         return self.stage.decode(z * self.scale + self.shift)
 
     def draw(self, posterior: Posterior) -> Tensor:
@@ -86,10 +97,22 @@ class Level(nn.Module):
         return posterior.sample()
 
     def round_trip(self, x: Tensor) -> RoundTrip:
-        """There and back, as the terms read it."""
+        """There and back, as the terms read it: x and x_hat times ``emphasis``, which is 1 for images."""
         posterior = self.encode(x)
         z = self.draw(posterior)
-        return RoundTrip(x, posterior, z, self.decode(z))
+        return RoundTrip(x * self.emphasis, posterior, z, self._emphasised(z))
+
+    @torch.no_grad()
+    def prepare(self, x: Tensor, sensitivity: Tensor | None = None) -> None:
+        """Let the stage look at a sample of its inputs, (N, *input), before the level's first step.
+
+        Args:
+            x: images, or unit-scale codes.
+            sensitivity: of the images to the features of the codes below: becomes ``emphasis``. Nothing for images.
+        """
+        if sensitivity is not None:
+            self.emphasis.copy_(sensitivity)
+        self.stage.prepare(x * self.emphasis)
 
     @torch.no_grad()
     def finish(self, codes: Tensor) -> None:
@@ -204,6 +227,29 @@ class Stack(nn.Module):
             )
         return lambda n: prior.sample(n, generator)
 
+    def sensitivity(self, z: Tensor, levels: int) -> Tensor:
+        """How much the images move with each feature of the codes of level ``levels``, relative to each other.
+
+        The root of the mean squared derivative of all pixels by the feature, over the codes z, (B, *code), and their
+        places; scaled to a mean square of 1, and at least a hundredth of the largest. Times it, an error in codes has
+        about the size of the error in pixels that it makes. The diagonal of J^T J is estimated by random projections
+        (Hutchinson 1990): E[(J^T v)^2] for v of random signs.
+
+        Returns:
+            (C, 1, 1) for maps, (N,) for vectors.
+        """
+        total = torch.zeros(_features(z.shape[1:]), device=z.device)
+        over = [axis for axis in range(z.ndim) if axis != 1]
+        with torch.enable_grad():
+            for _ in range(PROJECTIONS):
+                point = z.detach().clone().requires_grad_()
+                x_hat = self.to_pixels(point, levels)
+                signs = torch.randint(0, 2, x_hat.shape, device=x_hat.device) * 2.0 - 1.0
+                (gradient,) = torch.autograd.grad((x_hat * signs).sum(), point)
+                total += gradient.square().mean(over).reshape(total.shape)
+        root = (total / total.mean().clamp_min(torch.finfo(total.dtype).tiny)).sqrt()
+        return root.clamp_min(max(root.max().item() / 100, 1e-6))
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
@@ -244,3 +290,8 @@ class Stack(nn.Module):
         """The weights and buffers, a dict for every level and one for the head."""
         modules: list[nn.Module] = [*self.levels, *([] if self.head is None else [self.head])]
         return [dict(module.state_dict()) for module in modules]
+
+
+def _features(shape: Shape) -> Shape:
+    """A shape that holds one number a feature: (C, 1, 1) of a map, (N,) of a vector."""
+    return (shape[0],) + (1,) * (len(shape) - 1)

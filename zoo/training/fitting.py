@@ -188,7 +188,8 @@ class _Fit:
         if course.closes:
             level = self.stack.level(course.level)
             size = torch.Size(level.code_shape).numel()
-            few = self.kept.subset(slice(0, max(2, min(len(self.kept), PREPARED_ELEMENTS // size))))
+            order = torch.randperm(len(self.kept), generator=torch.Generator().manual_seed(self.options.seed))
+            few = self.kept.subset(order[: max(2, min(len(self.kept), PREPARED_ELEMENTS // size))])
             batches = (few.batch(slice(start, start + 250)) for start in range(0, len(few), 250))
             level.finish(torch.cat([self.stack.encode(x.to(self.stack.device), course.level) for x in batches]))
         if self.shelf is not None and self.accelerator.is_main_process:
@@ -225,7 +226,7 @@ def _options(options: dict[str, Any]) -> Options:
 
 def _hold_out(train: Images, stack: Stack, val: Any, options: Options, *, strict: bool) -> tuple[Images, Images]:
     if val is not None:
-        return train, images(val, stack.input_shape, split="test", strict=strict)
+        return train, images(val, stack.input_shape, split="val", strict=strict)
     count = min(MOST_HELD_OUT, max(1, round(HELD_OUT * len(train))))
     if len(train) <= count:
         return train, train

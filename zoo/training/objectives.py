@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from zoo.training.options import LossIn
 
 
+PROBED = 128
+"""Codes at which the pixels' sensitivity to them is measured."""
+
+
 @dataclass(frozen=True)
 class Losses:
     """One step's numbers.
@@ -96,8 +100,11 @@ class _TermsLearner(Learner):
         return dict(self.terms)[name].critic_loss(trip) / _elements(trip.x)
 
     def prepare(self, sample: Tensor) -> None:
-        if not self.level.trained:
-            self.level.stage.prepare(sample)
+        if self.level.trained:
+            return
+        below, stack = self.number - 1, self.stack[0]
+        few = sample[torch.linspace(0, len(sample) - 1, min(len(sample), PROBED)).long()]
+        self.level.prepare(sample, stack.sensitivity(few, below) if below else None)
 
 
 class LevelInCodes(_TermsLearner):
@@ -125,13 +132,14 @@ class LevelInPixels(_TermsLearner):
         stack = self.stack[0]
         with torch.no_grad():
             codes = stack.encode(batch, self.number - 1)
-        trip = self.level.round_trip(codes)
-        x_hat = stack.to_pixels(trip.x_hat, self.number - 1)
-        return _losses(RoundTrip(batch, trip.posterior, trip.z, x_hat).float(), self.terms)
+        posterior = self.level.encode(codes)
+        z = self.level.draw(posterior)
+        return _losses(RoundTrip(batch, posterior, z, stack.to_pixels(z, self.number)).float(), self.terms)
 
     def prepare(self, sample: Tensor) -> None:
         with torch.no_grad():
-            super().prepare(self.stack[0].encode(sample, self.number - 1))
+            codes = self.stack[0].encode(sample, self.number - 1)
+        super().prepare(codes)
 
 
 class WholeStack(_TermsLearner):
@@ -149,9 +157,9 @@ class WholeStack(_TermsLearner):
             trip = RoundTrip(x, posterior, posterior.mode, x).float()
             lower += [(f"{name}_{number}", term, trip) for name, term in _terms(level) if term in level.regularizers]
             x = posterior.mode
-        top = self.level.round_trip(x)
-        x_hat = stack.to_pixels(top.x_hat, self.number - 1)
-        losses = _losses(RoundTrip(batch, top.posterior, top.z, x_hat).float(), self.terms)
+        posterior = self.level.encode(x)
+        z = self.level.draw(posterior)
+        losses = _losses(RoundTrip(batch, posterior, z, stack.to_pixels(z)).float(), self.terms)
         extra = {name: term(trip) for name, term, trip in lower}
         weighted = [term.weight * extra[name] for name, term, _ in lower]
         total = losses.total + sum(weighted) / _elements(batch)
