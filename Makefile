@@ -26,6 +26,7 @@ static: $(INSTALLED) ## style, types and layers, without running anything
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --package benchmarks
 	$(BIN)/lint-imports
 
 docs: $(INSTALLED) ## the documentation: its code runs, its links and commands exist

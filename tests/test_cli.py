@@ -1,4 +1,4 @@
-"""The program: what it lists without torch, how it says what went wrong, and what its help and its page promise."""
+"""The program: what it lists without torch, what it shows, and what its help and its page promise."""
 
 from __future__ import annotations
 
@@ -228,88 +228,6 @@ def test_the_shell_asks_for_completions():
     run = "from zoo.cli import main\nmain(prog_name='zoo')"
     found = python(run, _ZOO_COMPLETE="bash_complete", COMP_WORDS="zoo show fc8+wae_m", COMP_CWORD="2")
     assert found == "plain,fc8+wae_mmd\n"
-
-
-# -- errors ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["show", "cnov8x8x4"], "did you mean 'conv'?"),
-        (["show", "conv8x8x64+kl(wieght=2)"], "  64x64x3/conv8x8x64+kl(wieght=2)\n                     ^"),
-        (["show", "no/such/folder"], "Nor is no/such/folder a folder"),
-        (["show", "."], "there is no config.json in this folder"),
-        (["cite", "kl"], "'kl' is no stage or head but a regularizer"),
-        (["train", "fc8+", "--data", "sample", "--out", "run"], "fc8+"),
-        (["train", SPEC, "--data", "no_such_data", "--out", "run"], "no_such_data"),
-        (["train", SPEC, "--data", "sample", "--out", "run", "--resume"], "no run to resume"),
-        (["eval", "nowhere", "--data", "sample"], "no stack at nowhere"),
-        (["sample", "nowhere", "--out", "a.png"], "no stack at nowhere"),
-        (["draw", "nowhere", "--data", "sample", "--out", "pictures"], "no stack at nowhere"),
-        (["encode", "nowhere", "--data", "sample", "--out", "codes"], "no stack at nowhere"),
-        (["decode", "nowhere", "codes", "--out", "images"], "no stack at nowhere"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_errors_are_messages(words, said, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    result = zoo(*words, code=1)
-    assert result.stderr.startswith("Error: ")
-    assert said in result.stderr
-    assert "Traceback" not in result.output
-    assert result.stdout == ""
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["shwo"], "No such command"),
-        (["train", SPEC], "Missing option"),
-        (["train", SPEC, "--data", "a", "--out", "b", "--steps", "1", "--epochs", "2"], "--epochs and --steps: one of"),
-        (["train", SPEC, "--data", "a", "--out", "b", "--from", "best"], "it takes --resume"),
-        (["train", SPEC, "--data", "a", "--out", "b", "--optimizer", "lion"], "'lion' is not one of"),
-        (["train", SPEC, "--data", "a", "--out", "b", "--batch-size", "0"], "0 is not in the range"),
-        (["eval", "run", "--data", "a", "--samples", "10"], "--samples and --features go together"),
-        (["sample", "run", "--out", "a.jpg"], "a picture is a .png file"),
-        (["sample", "run", "-n", "0", "--out", "a.png"], "0 is not in the range"),
-        (["list", "--kind", "stages"], "'stages' is not one of"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_wrong_usage_exits_with_2(words, said):
-    assert said in zoo(*words, code=2).stderr
-
-
-def test_debug_shows_the_traceback():
-    result = subprocess.run([sys.executable, "-m", "zoo", "--debug", "show", "."], capture_output=True, text=True)
-    assert result.returncode == 1
-    assert result.stderr.startswith("Traceback")
-    assert "zoo.errors.FileError: no stack at ." in result.stderr
-
-
-def test_what_is_not_expected_is_called_a_bug(monkeypatch):
-    monkeypatch.setattr(registry, "plugins", lambda: 1 / 0)
-    result = zoo("plugins", code=1)
-    assert result.stderr.startswith("Error: ZeroDivisionError: division by zero\nThis is a bug")
-    assert "zoo --debug" in result.stderr
-    assert isinstance(CliRunner().invoke(main, ["--debug", "plugins"]).exception, ZeroDivisionError)
-
-
-def test_files_that_cannot_be_used_are_no_bug(monkeypatch):
-    def full(*_args, **_kwargs):
-        raise OSError(28, "No space left on device", "run/config.json")
-
-    monkeypatch.setattr(registry, "plugins", full)
-    assert zoo("plugins", code=1).stderr == "Error: run/config.json: No space left on device\n"
-
-
-def test_ctrl_c_is_no_error(monkeypatch):
-    def interrupted():
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(registry, "plugins", interrupted)
-    assert zoo("plugins", code=130).stderr == "Stopped.\n"
 
 
 # -- help ------------------------------------------------------------------------------------------------------------

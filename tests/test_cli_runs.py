@@ -149,10 +149,11 @@ def test_decoded_files_stay_in_their_folder(run, tmp_path):
 
 def test_decode_notices_codes_of_another_stack(run, tmp_path):
     save_file({"codes": torch.zeros(1, 2)}, tmp_path / "codes.safetensors")
-    (tmp_path / "files.json").write_text(json.dumps({"spec": "8x8x1/fc2", "files": None}))
-    assert "8x8x1/fc2 made these codes" in zoo("decode", run, tmp_path, "--out", tmp_path / "images").stderr
-    (tmp_path / "files.json").write_text(json.dumps({"files": ["a.png", "b.png"]}))
-    assert "names 2 files for 1 codes" in zoo("decode", run, tmp_path, "--out", tmp_path / "images", code=1).stderr
+    (tmp_path / "files.json").write_text(json.dumps({"spec": "8x8x1/fc2", "weights": ["0f"], "files": None}))
+    assert "those of another stack, 8x8x1/fc2" in zoo("decode", run, tmp_path, "--out", tmp_path / "images").stderr
+    for names in (["a.png", "b.png"], "a", {"a.png": 1}):
+        (tmp_path / "files.json").write_text(json.dumps({"files": names}))
+        assert "one file for each of 1 codes" in zoo("decode", run, tmp_path, "--out", tmp_path, code=1).stderr
 
 
 def test_a_saved_stack_is_trained_on(run, photos, tmp_path):
@@ -187,7 +188,7 @@ def test_every_option_reaches_the_trainer(photos, tmp_path):
 
 def test_ctrl_c_stops_a_run_and_resume_finishes_it(photos, tmp_path):
     """A run that was stopped and resumed ends with the weights of one that was not."""
-    words = ["train", SPEC, "--data", str(photos), "--steps", "400", "--precision", "fp32", "--log-every", "1"]
+    words = ["train", SPEC, "--data", str(photos), "--steps", "250", "--precision", "fp32", "--log-every", "1"]
     out = tmp_path / "stopped"
     command = [sys.executable, "-m", "zoo", *words, "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -230,7 +231,7 @@ def test_demo(photos, monkeypatch, tmp_path):
 
     monkeypatch.setattr(demonstrating, "STEPS", 4)
     (out / "samples.png").unlink()
-    assert "zoo demo --fresh" in zoo("demo", "--out", out, code=1).stderr
+    assert "--fresh starts again" in zoo("demo", "--out", out, code=1).stderr
     (out / "mine.txt").write_text("kept")
     zoo("demo", "--out", out, "--fresh")
     assert (out / "mine.txt").is_file()

@@ -130,6 +130,12 @@ def test_resume_from_the_best_point_and_refusals(tmp_path):
     assert sorted(path.stem for path in (tmp_path / "checkpoints").glob("0*"))[-1] == "01-000000012f"
     assert same(before, weights(train(out=tmp_path, resume=True)))  # finished already
     assert (tmp_path / "checkpoints" / "best.safetensors").is_file()
+    for checkpoint in (tmp_path / "checkpoints").glob("0*"):
+        files.write_tensors(
+            checkpoint, {"stack/x": torch.zeros(1)}, {"state": '{"course": 0, "step": 1, "finished": false}'}
+        )
+    with pytest.raises(TrainingError, match="does not fit this stack"):
+        train(out=tmp_path, resume=True)
     assert train(out=tmp_path, resume="best").code_shape == (4,)
 
 

@@ -51,7 +51,7 @@ class MMD(Regularizer):
         self,
         place: Place,
         *,
-        weight: float = 100.0,
+        weight: float = 300.0,
         kernel: Kernel = "imq",
         biased: bool = False,
         detach: bool = False,

@@ -72,7 +72,8 @@ def decode(folder: Path, codes: Path, out: Path) -> None:
     path = codes / CODES if codes.is_dir() else codes
     tensors, _ = files.read_tensors(path, lambda key: key == "codes")
     z = _checked(tensors.get("codes"), stack, path)
-    names = _names(codes / FILES, len(z), stack)
+    names = _names(codes / FILES, len(z), folder)
+    out.mkdir(parents=True, exist_ok=True)
     with torch.inference_mode(), _bar(len(z), "decode") as bar:
         for part in _batches(len(z)):
             for name, image in zip(names[part], stack.decode(z[part].to(stack.device)).cpu(), strict=True):
@@ -123,16 +124,16 @@ def _checked(codes: Tensor | None, stack: Stack, path: Path) -> Tensor:
     return codes.float()
 
 
-def _names(path: Path, count: int, stack: Stack) -> list[str]:
+def _names(path: Path, count: int, folder: Path) -> list[str]:
     """The names of the PNG files, those of the original images where they are known; no two are the same."""
     from zoo import files
 
     told = files.read_json(path, largest=LARGEST_LIST) if path.is_file() else {}
-    if told.get("spec", str(stack.spec)) != str(stack.spec):
-        click.echo(f"Note: {path} says that {told['spec']} made these codes, not {stack.spec}.", err=True)
+    if told.get("weights", _weights(folder)) != _weights(folder):
+        click.echo(f"Note: {path} says that the codes are those of another stack, {told.get('spec')}.", err=True)
     originals = told.get("files") or []
-    if originals and len(originals) != count:
-        raise FileError(f"{path} names {len(originals)} files for {count} codes: encode again")
+    if not isinstance(originals, list) or (originals and len(originals) != count):
+        raise FileError(f"{path}: 'files' does not name one file for each of {count} codes: encode again")
     digits = max(5, len(str(count - 1)))
     return distinct([_stem(str(name)) for name in originals] or [f"{number:0{digits}}" for number in range(count)])
 
@@ -166,10 +167,7 @@ def _write_png(image: Tensor, path: Path) -> None:
     """Write one image (C, H, W) in [0, 1], pixel by pixel."""
     from PIL import Image
 
-    from zoo.files import replacing
-
     pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
     if pixels.shape[2] > 4:
         raise EvaluationError(f"a PNG file has 1 to 4 channels, these images have {pixels.shape[2]}")
-    with replacing(path) as temporary:
-        Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(temporary, "PNG")
+    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(path, "PNG")

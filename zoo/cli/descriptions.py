@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
 
 from zoo.cli.columns import columns
 
@@ -88,8 +88,10 @@ def of_stack(stack: Stack) -> dict[str, Any]:
 def stack_in_words(stack: Mapping[str, Any]) -> str:
     """The same for a terminal."""
     levels = stack["levels"]
-    shapes = [("level", "spec", "in", "out", "numbers", "compression", "encoder", "decoder", "terms")]
-    terms = [("level", "term", "kind", "weight", "unit")]
+    shapes: list[tuple[object, ...]] = [
+        ("level", "spec", "in", "out", "numbers", "compression", "encoder par.", "decoder par.", "terms par.")
+    ]
+    terms: list[tuple[object, ...]] = [("level", "term", "kind", "weight", "unit")]
     for number, level in enumerate(levels, 1):
         sizes = [level["parameters"][part] for part in ("encoder", "decoder", "terms")]
         ends = _shape(level["input_shape"]), _shape(level["code_shape"])
@@ -118,8 +120,12 @@ def _level(level: Level, spec: str, pixels: int) -> dict[str, Any]:
         "numbers": numbers,
         "compression": pixels / numbers,
         "parameters": halves | {"terms": _size(level.terms)},
-        "terms": [_term(name, term) for name, term in level.terms.items()],
+        "terms": [_term(name, term) for name, term in _terms(level).items()],
     }
+
+
+def _terms(level: Level) -> dict[str, Term]:
+    return {name: cast("Term", term) for name, term in level.terms.items()}
 
 
 def _term(name: str, term: Term) -> dict[str, Any]:
@@ -133,7 +139,7 @@ def _sources(stack: Stack) -> dict[str, str]:
     """The source of every part, by the name that the sentence gives it."""
     parts: dict[str, Part] = {}
     for level, spec in zip(stack.lower(), stack.spec.levels, strict=False):
-        parts |= {spec.items[0].name: level.stage, **dict(level.terms)}
+        parts |= {spec.items[0].name: level.stage, **_terms(level)}
     if stack.head is not None:
         parts[stack.spec.levels[-1].items[0].name] = stack.head
     return {name: part.source for name, part in parts.items() if part.source}

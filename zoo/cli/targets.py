@@ -40,7 +40,7 @@ def opened(target: str, *, seed: int = 0) -> Stack:
 
 def loaded(folder: Path, *, part: Literal["encoder", "decoder"] | None = None) -> Stack:
     """The stack in this folder, on the device that training would take."""
-    from accelerate import PartialState
+    from accelerate.state import PartialState
 
     from zoo.builder import load
 
@@ -48,19 +48,15 @@ def loaded(folder: Path, *, part: Literal["encoder", "decoder"] | None = None) -
 
 
 def outlined(target: str) -> Stack:
-    """The same without its weights, at once however large it is: for a look at shapes and terms."""
+    """The stack in this folder; or that of this sentence without its weights, at once however large it is."""
     import torch
 
-    from zoo.builder import build
-    from zoo.files import read_config, read_report
+    from zoo.builder import build, load
 
-    with torch.device("meta"):
-        if not saved(target):
-            with _as_a_folder(target):
-                return build(target)
-        stack = build(read_config(target)["spec"])
-    stack.report = read_report(target)
-    return stack
+    if saved(target):
+        return load(target)
+    with _as_a_folder(target), torch.device("meta"):
+        return build(target)
 
 
 def complete_target(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -87,8 +87,7 @@ def train(
 
 def fitted(stack: Stack, data: str, *, going_on: str = "", **options: Any) -> Stack:
     """``zoo.fit``; Ctrl-C ends it with the exit code of an interrupt, and ``going_on`` or the trainer's own advice."""
-    from zoo.training import fit
-    from zoo.training.loop import InterruptedTrainingError
+    from zoo.training import InterruptedTrainingError, fit
 
     try:
         return fit(stack, data, **options)

@@ -210,7 +210,13 @@ class _Fit:
         _compare(files.read_json(path), facts, path)
         saved = None if self.shelf is None else self.shelf.load("best" if resume == "best" else "last")
         if saved is not None:
-            self.stack.load_state_dict(saved.section("stack"))
+            try:
+                self.stack.load_state_dict(saved.section("stack"))
+            except RuntimeError as error:
+                raise TrainingError(
+                    f"the checkpoint in {self.where} does not fit this stack; it may be of another version of the zoo "
+                    f"or of a plugin. Start in another folder. ({error})"
+                ) from error
         return saved
 
 
