@@ -10,7 +10,7 @@ from time import perf_counter
 
 from benchmarks.rows import Row
 
-REPEATS = 7
+REPEATS = 5
 ZOO = ("-m", "zoo")
 
 

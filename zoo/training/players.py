@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from zoo.training.courses import Course
     from zoo.training.options import Options
 
+ADAMW_BETAS = (0.9, 0.95)
+"""A trunk that starts at zero beside its linear path has gradients that grow a hundredfold in the first steps. With the
+usual 0.999 their second moment lags behind, and at three times the default rate the steps killed the trunk for good
+(31.9 dB on Tiny ImageNet, its linear path alone; with 0.95 33.0 dB after 250 steps)."""
+
 
 class Player:
     """Parameters that learn together, and the optimiser that moves them.
@@ -98,7 +103,7 @@ def _optimizer(rates: list[tuple[nn.Parameter, float]], options: Options) -> tor
     ]
     match options.optimizer:
         case "adamw":
-            return torch.optim.AdamW(groups, lr=options.lr, fused=True)
+            return torch.optim.AdamW(groups, lr=options.lr, betas=ADAMW_BETAS, fused=True)
         case "adam":
             return torch.optim.Adam([{**group, "weight_decay": 0.0} for group in groups], lr=options.lr, fused=True)
         case "adamax":
