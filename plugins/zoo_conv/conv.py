@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import zip_longest
+from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -73,14 +75,14 @@ class Conv(Stage):
         self.noise: Noise = noise
         steps = _steps(place.input_shape, code)
         widths = [width * 2 ** min(depth, 3) for depth in range(len(steps))] or [width]
-        trunk = (place.input_shape, steps, widths, blocks, norm)
+        plan = _Plan(place.input_shape, steps, widths, blocks, norm)
         if len(code) == 3:
-            self.encoder: nn.Module = _MapEncoder(*trunk, code[0], place.posterior, noise, linear=linear)
-            self.decoder: nn.Module = _MapDecoder(*trunk, code[0], up, linear=linear)
+            self.encoder: nn.Module = _MapEncoder(plan, code[0], place.posterior, noise, linear=linear)
+            self.decoder: nn.Module = _MapDecoder(plan, code[0], up, linear=linear)
         else:
             hidden = hidden or 2 * code[0]
-            self.encoder = _VectorEncoder(*trunk, code[0], place.posterior, hidden, linear=linear)
-            self.decoder = _VectorDecoder(*trunk, code[0], up, hidden, linear=linear)
+            self.encoder = _VectorEncoder(plan, code[0], place.posterior, hidden, linear=linear)
+            self.decoder = _VectorDecoder(plan, code[0], up, hidden, linear=linear)
 
     def encode(self, x: Tensor) -> Posterior:
         """Images (B, C, H, W) in [0, 1], or a unit-scale map, to a posterior over (B, *code)."""
@@ -119,35 +121,59 @@ class Conv(Stage):
             )
 
 
-class _Trunk(nn.Sequential):
-    """Steps down with residual blocks after each; the first convolution has no step where the map keeps its size."""
+@dataclass(frozen=True)
+class _Plan:
+    """What encoder and decoder are built by: the input, the steps down with the channels after each, the blocks."""
 
-    def __init__(self, shape: Shape, steps: list[Factor], widths: list[int], blocks: int, norm: Norm) -> None:
+    shape: Shape
+    steps: list[Factor]
+    widths: list[int]
+    blocks: int
+    norm: Norm
+
+    @property
+    def factor(self) -> Factor:
+        """All steps together."""
+        down = across = 1
+        for step in self.steps:
+            down, across = down * step[0], across * step[1]
+        return down, across
+
+    @property
+    def small(self) -> Shape:
+        """The map at the bottom of the trunk."""
+        return self.widths[-1], self.shape[1] // self.factor[0], self.shape[2] // self.factor[1]
+
+    @property
+    def stairs(self) -> list[tuple[Factor, int, int]]:
+        """Factor, channels above and channels below of every step; one of factor 1 where the map keeps its size."""
+        return list(zip(self.steps or [(1, 1)], [self.shape[0], *self.widths[:-1]], self.widths, strict=True))
+
+
+class _Trunk(nn.Sequential):
+    """Steps down, each followed by residual blocks."""
+
+    def __init__(self, plan: _Plan) -> None:
         layers: list[nn.Module] = []
-        channels = shape[0]
-        for factor, width in zip(steps or [(1, 1)], widths, strict=True):
-            first = nn.Conv2d(channels, width, 3, padding=1) if factor == (1, 1) else step_down(channels, width, factor)
-            layers += [first, *(Residual(width, norm) for _ in range(blocks))]
-            channels = width
-        super().__init__(*layers, normalisation(norm, channels), nn.SiLU())
+        for factor, above, below in plan.stairs:
+            layers.append(
+                nn.Conv2d(above, below, 3, padding=1) if factor == (1, 1) else step_down(above, below, factor)
+            )
+            layers += [Residual(below, plan.norm) for _ in range(plan.blocks)]
+        super().__init__(*layers, normalisation(plan.norm, plan.widths[-1]), nn.SiLU())
 
 
 class _Rise(nn.Sequential):
     """The trunk's way back: residual blocks at each resolution, then a step up; with ``zero`` it ends at zero."""
 
-    def __init__(
-        self, shape: Shape, steps: list[Factor], widths: list[int], blocks: int, norm: Norm, up: Up, *, zero: bool
-    ) -> None:
+    def __init__(self, plan: _Plan, up: Up, *, zero: bool) -> None:
         layers: list[nn.Module] = []
-        outputs = [shape[0], *widths[:-1]]
-        for place, (factor, width, output) in reversed(
-            list(enumerate(zip(steps or [(1, 1)], widths, outputs, strict=True)))
-        ):
-            layers += [Residual(width, norm) for _ in range(blocks)]
+        for place, (factor, above, below) in reversed(list(enumerate(plan.stairs))):
+            layers += [Residual(below, plan.norm) for _ in range(plan.blocks)]
             if place == 0:
-                layers += [normalisation(norm, width), nn.SiLU()]
+                layers += [normalisation(plan.norm, below), nn.SiLU()]
             layers.append(
-                nn.Conv2d(width, output, 3, padding=1) if factor == (1, 1) else step_up(width, output, factor, up)
+                nn.Conv2d(below, above, 3, padding=1) if factor == (1, 1) else step_up(below, above, factor, up)
             )
         super().__init__(*layers)
         if zero:
@@ -157,16 +183,14 @@ class _Rise(nn.Sequential):
 
 
 class _MapEncoder(nn.Module):
-    def __init__(
-        self, shape: Shape, steps: list[Factor], widths: list[int], blocks: int, norm: Norm,
-        code: int, posterior: PosteriorKind, noise: Noise, *, linear: bool,
-    ) -> None:  # fmt: skip
+    def __init__(self, plan: _Plan, code: int, posterior: PosteriorKind, noise: Noise, *, linear: bool) -> None:
         super().__init__()
-        self.trunk = _Trunk(shape, steps, widths, blocks, norm)
-        mean = nn.Conv2d(widths[-1], code, 3, padding=1)
+        self.trunk = _Trunk(plan)
+        mean = nn.Conv2d(plan.widths[-1], code, 3, padding=1)
         self.mean = zeroed(mean) if linear else mean
-        self.linear = PatchEncoder(shape[0], code, _product(steps)) if linear else None
-        self.logvar = zeroed(nn.Conv2d(widths[-1], code, 3, padding=1)) if posterior == "gaussian" else None
+        self.linear = PatchEncoder(plan.shape[0], code, plan.factor) if linear else None
+        gaussian = posterior == "gaussian"
+        self.logvar = zeroed(nn.Conv2d(plan.widths[-1], code, 3, padding=1)) if gaussian else None
         self.noise = noise
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -179,14 +203,11 @@ class _MapEncoder(nn.Module):
 
 
 class _MapDecoder(nn.Module):
-    def __init__(
-        self, shape: Shape, steps: list[Factor], widths: list[int], blocks: int, norm: Norm,
-        code: int, up: Up, *, linear: bool,
-    ) -> None:  # fmt: skip
+    def __init__(self, plan: _Plan, code: int, up: Up, *, linear: bool) -> None:
         super().__init__()
-        self.first = nn.Conv2d(code, widths[-1], 3, padding=1)
-        self.rise = _Rise(shape, steps, widths, blocks, norm, up, zero=linear)
-        self.linear = PatchDecoder(shape[0], code, _product(steps)) if linear else None
+        self.first = nn.Conv2d(code, plan.widths[-1], 3, padding=1)
+        self.rise = _Rise(plan, up, zero=linear)
+        self.linear = PatchDecoder(plan.shape[0], code, plan.factor) if linear else None
 
     def forward(self, z: Tensor) -> Tensor:
         x_hat: Tensor = self.rise(self.first(z))
@@ -194,19 +215,12 @@ class _MapDecoder(nn.Module):
 
 
 class _VectorEncoder(nn.Module):
-    def __init__(
-        self, shape: Shape, steps: list[Factor], widths: list[int], blocks: int, norm: Norm,
-        code: int, posterior: PosteriorKind, hidden: int, *, linear: bool,
-    ) -> None:  # fmt: skip
+    def __init__(self, plan: _Plan, code: int, posterior: PosteriorKind, hidden: int, *, linear: bool) -> None:
         super().__init__()
-        down, across = _product(steps)
-        flat = widths[-1] * (shape[1] // down) * (shape[2] // across)
-        self.trunk = nn.Sequential(
-            _Trunk(shape, steps, widths, blocks, norm), nn.Flatten(), nn.Linear(flat, hidden), nn.SiLU()
-        )
+        self.trunk = nn.Sequential(_Trunk(plan), nn.Flatten(), nn.Linear(prod(plan.small), hidden), nn.SiLU())
         mean = nn.Linear(hidden, code)
         self.mean = zeroed(mean) if linear else mean
-        self.linear = nn.Linear(shape[0] * shape[1] * shape[2], code) if linear else None
+        self.linear = nn.Linear(prod(plan.shape), code) if linear else None
         self.logvar = zeroed(nn.Linear(hidden, code)) if posterior == "gaussian" else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -216,22 +230,14 @@ class _VectorEncoder(nn.Module):
 
 
 class _VectorDecoder(nn.Module):
-    def __init__(
-        self, shape: Shape, steps: list[Factor], widths: list[int], blocks: int, norm: Norm,
-        code: int, up: Up, hidden: int, *, linear: bool,
-    ) -> None:  # fmt: skip
+    def __init__(self, plan: _Plan, code: int, up: Up, hidden: int, *, linear: bool) -> None:
         super().__init__()
-        down, across = _product(steps)
-        small = (widths[-1], shape[1] // down, shape[2] // across)
         self.first = nn.Sequential(
-            nn.Linear(code, hidden),
-            nn.SiLU(),
-            nn.Linear(hidden, small[0] * small[1] * small[2]),
-            nn.Unflatten(1, small),
+            nn.Linear(code, hidden), nn.SiLU(), nn.Linear(hidden, prod(plan.small)), nn.Unflatten(1, plan.small)
         )
-        self.rise = _Rise(shape, steps, widths, blocks, norm, up, zero=linear)
-        self.linear = nn.Linear(code, shape[0] * shape[1] * shape[2]) if linear else None
-        self.shape = shape
+        self.rise = _Rise(plan, up, zero=linear)
+        self.linear = nn.Linear(code, prod(plan.shape)) if linear else None
+        self.shape = plan.shape
 
     def forward(self, z: Tensor) -> Tensor:
         x_hat: Tensor = self.rise(self.first(z))
@@ -246,7 +252,7 @@ def _checked_code(place: Place, *, overcomplete: bool) -> Shape:
         raise SpecError(f"conv takes images and maps; its input here is a vector of {shape[0]}: use fc{code[0]}")
     if len(code) == 3 and (code[1] > shape[1] or code[2] > shape[2]):
         raise SpecError(f"a map of {code[1]}x{code[2]} is larger than its input, {shape[1]}x{shape[2]}")
-    numbers, inputs = _count(code), _count(shape)
+    numbers, inputs = prod(code), prod(shape)
     if numbers > inputs and not overcomplete:
         raise SpecError(
             f"a code of {numbers} numbers is larger than its input of {inputs}; if you mean it, say overcomplete=true"
@@ -270,17 +276,3 @@ def _steps(shape: Shape, code: Shape) -> list[Factor]:
         steps.append((factor[0], factor[1]))
         sides = [side // step for side, step in zip(sides, factor, strict=True)]
     return steps
-
-
-def _product(steps: list[Factor]) -> Factor:
-    down = across = 1
-    for step in steps:
-        down, across = down * step[0], across * step[1]
-    return down, across
-
-
-def _count(shape: Shape) -> int:
-    count = 1
-    for side in shape:
-        count *= side
-    return count
