@@ -152,7 +152,7 @@ class _Run:
         """How many images a budget of seconds will see, as far as can be told now."""
         if self.budget.steps is not None:
             return None
-        return round(self.step * per_step / max(self.budget.progress(self.step, self.elapsed), 1e-6))
+        return round(self.step * per_step / min(max(self.budget.progress(self.step, self.elapsed), 1e-6), 1.0))
 
     def _step(self, progress: float) -> tuple[Losses, Tensor]:
         """The stage's turn, then each critic's."""
