@@ -79,7 +79,10 @@ class Level(nn.Module):
 
     def encode(self, x: Tensor) -> Posterior:
         """(B, *input) to the posterior over unit-scale codes."""
-        return self.stage.encode(x * self.emphasis).scaled(self.shift, self.scale)
+        return self._posterior(x * self.emphasis)
+
+    def _posterior(self, emphasised: Tensor) -> Posterior:
+        return self.stage.encode(emphasised).scaled(self.shift, self.scale)
 
     def decode(self, z: Tensor) -> Tensor:
         """Unit-scale codes (B, *code) to (B, *input); pixels are not clamped."""
@@ -98,9 +101,10 @@ class Level(nn.Module):
 
     def round_trip(self, x: Tensor) -> RoundTrip:
         """There and back, as the terms read it: x and x_hat times ``emphasis``, which is 1 for images."""
-        posterior = self.encode(x)
+        x = x * self.emphasis
+        posterior = self._posterior(x)
         z = self.draw(posterior)
-        return RoundTrip(x * self.emphasis, posterior, z, self._emphasised(z))
+        return RoundTrip(x, posterior, z, self._emphasised(z))
 
     @torch.no_grad()
     def prepare(self, x: Tensor, sensitivity: Tensor | None = None) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import torch.nn.functional as F
+
 from zoo.interfaces import Place, Reconstruction, RoundTrip
 from zoo_losses.pixelwise import compared
 
@@ -48,6 +50,6 @@ class CalibratedGaussian(Reconstruction):
     def forward(self, trip: RoundTrip) -> Tensor:
         """The likelihood at the batch's own variance, nats per image."""
         x, x_hat = compared(trip)
-        mse = (x - x_hat).square().mean()
+        mse = F.mse_loss(x_hat, x)
         variance = mse.clamp(min=FLOOR)
         return x[0].numel() / 2 * ((2 * math.pi * variance).log() + mse / variance)
