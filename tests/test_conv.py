@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from zoo_conv.blocks import Shuffle, factors, icnr, step_down, step_up
+from zoo_conv.blocks import Shuffle, factors, icnr, log_variance, step_down, step_up
 from zoo_conv.conv import Conv
 from zoo_conv.fc import FullyConnected
 from zoo_conv.projection import principal_components
@@ -151,3 +151,12 @@ def test_sigmoid_output_is_a_probability():
         x_hat = stage.decode(torch.randn(4, *stage.code_shape))
         assert x_hat.min() > 0
         assert x_hat.max() < 1
+
+
+def test_no_input_makes_a_variance_that_ends_a_run():
+    stage = FullyConnected(Place((4,), (2,), pixels=False, posterior="gaussian"), hidden=(8,))
+    with torch.no_grad():
+        stage.encoder.logvar.weight.fill_(1e3)
+    posterior = stage.encode(1e4 * torch.ones(1, 4))
+    assert posterior.logvar.max() <= 2
+    assert log_variance(torch.tensor([-100.0, 0.0])).tolist() == pytest.approx([-104.0, -4.0], abs=0.01)

@@ -13,16 +13,24 @@ from torch import nn
 from zoo.errors import SpecError
 from zoo.interfaces import Place, Stage
 from zoo.posterior import Noise, Posterior
-from zoo_conv.blocks import Factor, Norm, Residual, Up, factors, normalisation, step_down, step_up, zeroed
+from zoo_conv.blocks import (
+    Factor,
+    Norm,
+    Residual,
+    Up,
+    factors,
+    log_variance,
+    normalisation,
+    step_down,
+    step_up,
+    zeroed,
+)
 from zoo_conv.projection import PatchDecoder, PatchEncoder, fit_patches, fit_vectors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo.interfaces import PosteriorKind, Shape
-
-START_LOGVAR = -4.0
-"""Where log variances start: noise of a seventh of the code's unit scale, so that a new level first learns to code."""
 
 DENSE_BELOW = 7
 """A trunk that ends in a dense bottleneck is halved until no side is longer than this."""
@@ -198,8 +206,8 @@ class _MapEncoder(nn.Module):
         mean = self.mean(y) if self.linear is None else self.mean(y) + self.linear(x)
         if self.logvar is None:
             return mean, None
-        logvar = self.logvar(y) + START_LOGVAR
-        return mean, logvar if self.noise == "local" else logvar.mean((2, 3))
+        raw = self.logvar(y)
+        return mean, log_variance(raw if self.noise == "local" else raw.mean((2, 3)))
 
 
 class _MapDecoder(nn.Module):
@@ -226,7 +234,7 @@ class _VectorEncoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         y = self.trunk(x)
         mean = self.mean(y) if self.linear is None else self.mean(y) + self.linear(x.flatten(1))
-        return mean, None if self.logvar is None else self.logvar(y) + START_LOGVAR
+        return mean, None if self.logvar is None else log_variance(self.logvar(y))
 
 
 class _VectorDecoder(nn.Module):

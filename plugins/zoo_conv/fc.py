@@ -11,8 +11,7 @@ from torch import nn
 from zoo.errors import SpecError
 from zoo.interfaces import Place, Stage
 from zoo.posterior import Posterior
-from zoo_conv.blocks import zeroed
-from zoo_conv.conv import START_LOGVAR
+from zoo_conv.blocks import log_variance, zeroed
 from zoo_conv.projection import fit_vectors
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ class _Encoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         y = self.trunk(x)
         mean = self.mean(y) if self.linear is None else self.mean(y) + self.linear(x)
-        return mean, None if self.logvar is None else self.logvar(y) + START_LOGVAR
+        return mean, None if self.logvar is None else log_variance(self.logvar(y))
 
 
 class _Decoder(nn.Module):
