@@ -200,7 +200,10 @@ def test_json_of_another_form_is_refused_by_field(form, problem):
     ids=lambda text: text[:12],
 )
 def test_hostile_text_is_refused_quickly(text):
-    start = time.process_time()
-    with pytest.raises(SpecError):
-        parse(text)
-    assert time.process_time() - start < 0.1
+    seconds = []
+    for _ in range(3):  # a garbage collection, with a whole suite's objects behind it, may fall into one of them
+        start = time.process_time()
+        with pytest.raises(SpecError):
+            parse(text)
+        seconds.append(time.process_time() - start)
+    assert min(seconds) < 0.1
