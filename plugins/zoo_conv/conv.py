@@ -46,7 +46,8 @@ class Conv(Stage):
         place: where it stands.
         noise: how the deviations are laid over a map, where a regularizer needs them.
         width: channels after the first step down; they double with every step, to eight times this at most.
-        blocks: residual blocks at every resolution.
+        blocks: residual blocks at every resolution; 1 on images and 0 on codes where not given: at equal time the error
+            on codes is the same without them, and a step takes two thirds of the time.
         up: how the decoder steps up: ``shuffle`` (sub-pixel convolution, ICNR), ``nearest`` or ``transpose``.
         norm: ``none``, ``group`` or ``batch``.
         hidden: width of the dense layers of ``conv256``; twice the code's where not given.
@@ -69,7 +70,7 @@ class Conv(Stage):
         *,
         noise: Noise = "local",
         width: int = 32,
-        blocks: int = 1,
+        blocks: int | None = None,
         up: Up = "shuffle",
         norm: Norm = "none",
         hidden: int | None = None,
@@ -78,6 +79,8 @@ class Conv(Stage):
     ) -> None:
         code = _checked_code(place, overcomplete=overcomplete)
         super().__init__(place, code)
+        if blocks is None:
+            blocks = 1 if place.pixels else 0
         if width < 1 or blocks < 0:
             raise SpecError("width is at least 1 and blocks at least 0")
         self.noise: Noise = noise
