@@ -46,8 +46,8 @@ class Conv(Stage):
         place: where it stands.
         noise: how the deviations are laid over a map, where a regularizer needs them.
         width: channels after the first step down; they double with every step, to eight times this at most.
-        blocks: residual blocks at every resolution; 1 on images and 0 on codes where not given: at equal time the error
-            on codes is the same without them, and a step takes two thirds of the time.
+        blocks: residual blocks at every resolution; 1 on images and 0 on codes where not given: a step on codes
+            takes six tenths of the time without them, and one trial of 80 s each ended at the same error.
         up: how the decoder steps up: ``shuffle`` (sub-pixel convolution, ICNR), ``nearest`` or ``transpose``.
         norm: ``none``, ``group`` or ``batch``.
         hidden: width of the dense layers of ``conv256``; twice the code's where not given.
