@@ -4,4 +4,15 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory):
+    """A cache of the tests' own: no test reads or fills that of the user."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_CACHE", str(folder))
+        yield folder

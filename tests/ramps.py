@@ -25,7 +25,7 @@ def some_images(count: int, *, channels: int = 1, size: int = SIZE, seed: int = 
     clouds = torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear")
     pixels = ((0.6 * kinds[labels][:, None] + 0.4 * clouds) * 255).round().byte()
     return Images(
-        pixels=pixels, labels=labels if labelled else None, classes=("left", "top"), name="ramps", split="test",
+        pixels, labels=labels if labelled else None, classes=("left", "top"), name="ramps", split="test",
         files=None, skipped=(),
     )  # fmt: skip
 

@@ -512,7 +512,7 @@ class TestBadFiles:
             raise OSError
 
         with pytest.raises(DataError, match="0: OSError"):
-            gathering.gather([*map(str, range(2000))], load, GREY, source="many", strict=True, threads=2)
+            gathering.gather(gathering.Origin([*map(str, range(2000))], load, GREY, "many", strict=True, threads=2))
         assert len(begun) < 500
 
     def test_damage_of_any_kind_is_survived(self, tmp_path):

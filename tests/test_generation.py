@@ -129,7 +129,7 @@ def test_samples_are_judged_by_a_network_that_is_recorded(
 
     monkeypatch.setattr(features.Network, "features", count)
     assert generation.judge(stack, held_out, samples=12, features=weights, seed=0) == found
-    assert seen == [12]  # the real images' features came from the cache
+    assert seen == [4, 12]  # the real images' features came from the cache, but for a few that it is tried by
 
 
 def test_features_are_those_of_the_network(weights: str) -> None:
@@ -147,7 +147,7 @@ def test_a_damaged_cache_is_computed_again(held_out: Images, weights: str, tmp_p
     eye = features.network(weights, device=torch.device("cpu"))
     with torch.inference_mode():
         first = features.features_of(held_out, eye)
-        (file,) = (tmp_path / "cache" / "features").iterdir()
+        (file,) = (tmp_path / "cache" / "features").glob("*/*.safetensors")
         file.write_bytes(b"half a fi")
         assert torch.equal(features.features_of(held_out, eye), first)
         assert torch.equal(features.features_of(held_out, eye), first)

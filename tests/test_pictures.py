@@ -32,7 +32,7 @@ def noise(count: int, *, channels: int = 1, size: int = 12, seed: int = 0) -> to
 @pytest.fixture
 def shown() -> Images:
     return Images(
-        pixels=(noise(30) * 255).byte(), labels=torch.arange(30) % 3, classes=("cat", "dog", "emu"), name="noise",
+        (noise(30) * 255).byte(), labels=torch.arange(30) % 3, classes=("cat", "dog", "emu"), name="noise",
         split="test", files=None, skipped=(),
     )  # fmt: skip
 
@@ -158,7 +158,7 @@ def test_what_cannot_be_drawn_is_left_out_and_said(shown: Images, tmp_path: Path
 
 def test_one_image_without_a_label_is_enough(tmp_path: Path) -> None:
     alone = Images(
-        pixels=(noise(1, channels=3) * 255).byte(), labels=None, classes=None, name="one", split="test", files=None,
+        (noise(1, channels=3) * 255).byte(), labels=None, classes=None, name="one", split="test", files=None,
         skipped=(),
     )  # fmt: skip
     written = draw(zoo.build("12x12x3/fc3+kl"), alone, tmp_path)

@@ -7,9 +7,8 @@ import json
 import pytest
 import torch
 
-from zoo import codes, files
+from zoo import files
 from zoo.builder import build, load
-from zoo.data import images
 from zoo.errors import EvaluationError, FileError, RegistryError, SpecError, ZooError
 from zoo.spec import parse
 
@@ -185,30 +184,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         raise RuntimeError
     assert files.read_json(path) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_codes_are_encoded_once_and_again_when_anything_changed(tmp_path, monkeypatch):
-    stack = build(TINY)
-    data = images(torch.rand(50, 1, 8, 8), (1, 8, 8))
-    monkeypatch.setattr(codes, "SHARD_BYTES", 16 * 4 * 48)  # 16 images a shard
-    ticks = []
-    cached = codes.write(stack, data, tmp_path, levels=1, batch_size=8, tick=ticks.append)
-    assert sum(ticks) == len(cached) == 50
-    assert len(cached.shards) == 4
-    with torch.no_grad():
-        expected = stack.encode(data.batch(slice(0, 50)), 1)
-    index = torch.tensor([49, 0, 17, 17, 33])
-    assert torch.allclose(cached.batch(index), expected[index], atol=1e-6)
-    ticks.clear()
-    codes.write(stack, data, tmp_path, levels=1, tick=ticks.append)
-    assert not ticks
-    with torch.no_grad():
-        stack.level(1).shift.add_(1)
-    codes.write(stack, data, tmp_path, levels=1, tick=ticks.append)
-    assert sum(ticks) == 50
-    ticks.clear()
-    codes.write(stack, data.subset(torch.arange(40)), tmp_path, levels=1, tick=ticks.append)
-    assert sum(ticks) == 40
 
 
 def test_standardising_gives_unit_scale_and_is_undone_by_decode():

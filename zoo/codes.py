@@ -1,130 +1,209 @@
-"""Codes on disk: what a frozen level makes of a set of images is the data set of the next level."""
+"""Codes: what a frozen level makes of a set of images is the data set of the next level."""
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from zoo import files
-from zoo.errors import FileError
+from zoo import cache, files, registry
+from zoo.errors import SpecError
+from zoo.posterior import Posterior
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from torch import Tensor
 
+    from zoo.cache import Shards
     from zoo.data import Images
+    from zoo.data.augmentation import Augmentation
+    from zoo.posterior import Noise
     from zoo.stack import Stack
 
-INDEX = "index.json"
-SHARD_BYTES = 256 * 2**20
+Mode = Literal["mean", "moments"]
+CodeType = Literal["float32", "float16"]
+
+ERROR = 1e-3
+"""float16 is used where its error, the root of the mean square, is at most this part of each feature's deviation."""
+CLOSE = 5e-3
+"""How far a code may come out from the one that is kept when it is encoded again, in another batch."""
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How codes are kept.
+
+    Args:
+        mode: ``mean``, the mean of every posterior; or ``moments``, its mean and log variance, from which a fresh
+            code is drawn every time.
+        dtype: ``float32``; or ``float16``, half as large, whose error is at most a thousandth of each feature's
+            standard deviation: shards where it would be more are kept in float32.
+        augmentation: of the images before they are encoded; None for none.
+        views: passes over the augmented images that are recorded; a batch takes one of them at random for each image.
+        seed: of the views.
+    """
+
+    mode: Mode = "mean"
+    dtype: CodeType = "float32"
+    augmentation: Augmentation | None = None
+    views: int = 1
+    seed: int = 0
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-ready."""
+        views = None
+        if self.augmentation is not None:
+            views = {"augmentation": str(self.augmentation), "count": self.views, "seed": self.seed}
+        return {"mode": self.mode, "dtype": self.dtype, "views": views}
 
 
 @dataclass(frozen=True)
 class Codes:
-    """The codes of a set of images, memory-mapped from shards of safetensors.
+    """The codes of a set of images, memory-mapped from the cache.
 
     Args:
-        shards: float32 (n_i, *code), in the order of the images.
+        shards: rows of ``mean``, and of ``logvar`` in the mode ``moments``, for every view of every image in turn.
+        count: how many images the shards hold.
         labels: (N,) class indices, where the images have them.
+        noise: of the posteriors that codes are drawn from; None where they are the means.
+        views: how many views there are of each image.
+        places: (N,), which of the images' codes these are; None for all of them.
     """
 
-    shards: tuple[Tensor, ...]
-    labels: Tensor | None
+    shards: Shards
+    count: int
+    labels: Tensor | None = None
+    noise: Noise | None = None
+    views: int = 1
+    places: Tensor | None = None
 
     def __len__(self) -> int:
-        return sum(len(shard) for shard in self.shards)
+        return self.count if self.places is None else len(self.places)
 
     def batch(self, index: Tensor) -> Tensor:
-        """The codes at these places, float32 (B, *code)."""
-        if len(self.shards) == 1:
-            return self.shards[0][index]
-        size = len(self.shards[0])  # all but the last are of one size
-        picked = torch.empty((len(index), *self.shards[0].shape[1:]))
-        for number in torch.unique(index // size).tolist():
-            here = index // size == number
-            picked[here] = self.shards[number][index[here] - number * size]
-        return picked
+        """The codes at these places, float32 (B, *code); views and draws come from torch's global random state."""
+        rows = index if self.places is None else self.places[index]
+        if self.views > 1:
+            rows = rows + self.count * torch.randint(self.views, rows.shape)
+        mean = self.shards.take("mean", rows).float()
+        if self.noise is None:
+            return mean
+        return Posterior(mean, self.shards.take("logvar", rows).float(), self.noise).sample()
+
+    def subset(self, index: Tensor) -> Codes:
+        """The codes at these places, in their order; nothing is copied."""
+        places = index if self.places is None else self.places[index]
+        return replace(self, labels=None if self.labels is None else self.labels[index], places=places)
 
 
-@torch.inference_mode()
-def write(
+def encode(
     stack: Stack,
     images: Images,
-    folder: Path,
     *,
     levels: int,
-    batch_size: int = 256,
+    coding: Coding | None = None,
     tick: Callable[[int], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Codes:
-    """Encode images through the first ``levels`` levels into shards below ``folder``, and open them.
-
-    Codes of the same weights and images that are already there are used as they are; anything else there is replaced.
+    """The codes of images through the first ``levels`` levels: from the cache, or encoded now and kept there.
 
     Args:
         stack: in eval mode.
         images: what to encode.
-        folder: a folder of this function's own.
-        levels: how many levels, from the pixels up.
-        batch_size: images at a time.
-        tick: called with the number of images just encoded.
-    """
-    key = _key(stack, images, levels)
-    with_index = folder / INDEX
-    if with_index.is_file() and files.read_json(with_index).get("key") == key:
-        return read(folder, images.labels)
-    shutil.rmtree(folder, ignore_errors=True)
-    code = stack.level(levels).code_shape
-    rows = max(batch_size, SHARD_BYTES // (4 * torch.Size(code).numel()) // batch_size * batch_size)
-    shards: list[dict[str, Any]] = []
-    for start in range(0, len(images), rows):
-        stop = min(start + rows, len(images))
-        shard = torch.empty((stop - start, *code))
-        for first in range(start, stop, batch_size):
-            last = min(first + batch_size, stop)
-            x = images.batch(slice(first, last)).to(stack.device)
-            shard[first - start : last - start] = stack.encode(x, levels).float().cpu()
-            tick(last - first)
-        name = f"codes-{len(shards):05d}.safetensors"
-        files.write_tensors(folder / name, {"codes": shard})
-        shards.append({"file": name, "count": stop - start, "bytes": (folder / name).stat().st_size})
-    # Written last: a folder without its index is one that was never finished.
-    files.write_json(with_index, {"key": key, "shards": shards})
-    return read(folder, images.labels)
-
-
-def read(folder: Path, labels: Tensor | None = None) -> Codes:
-    """Open the codes that ``write`` wrote.
+        levels: how many levels, from the pixels up, at least 1.
+        coding: how codes are kept.
+        tick: called with the number of images just encoded, and with 0 while another process encodes the same.
+        say: told what was found damaged or half-written, and what is waited for.
 
     Raises:
-        FileError: a shard is missing or of another size than the index says.
+        SpecError: moments are asked of a level whose encoder gives points.
+        FileError: the cache cannot be written to.
     """
-    shards = []
-    for shard in files.read_json(folder / INDEX)["shards"]:
-        path = folder / shard["file"]
-        if not path.is_file() or path.stat().st_size != shard["bytes"]:
-            raise FileError(f"{path} is missing or damaged: remove {folder} and run again, it is encoded anew")
-        shards.append(files.read_tensors(path)[0]["codes"])
-    return Codes(tuple(shards), labels)
+    coding = coding or Coding()
+    with torch.inference_mode():
+        one = stack.posterior(images.batch(slice(0, 1)).to(stack.device), levels)
+    if coding.mode == "moments" and one.logvar is None:
+        raise SpecError(
+            f"{stack.spec.levels[levels - 1]} has one code for each image and no posterior to draw from: take "
+            "its means (mode='mean'), or give it a regularizer with a posterior, as in '+kl'"
+        )
+    views = 1 if coding.augmentation is None else coding.views
+    numbers = one.mean.numel() + (0 if coding.mode == "mean" or one.logvar is None else one.logvar.numel())
+    shards = cache.obtain(
+        _key(stack, images, levels, coding),
+        views * len(images),
+        _Encoder(stack, images, levels, coding).rows,
+        row_bytes=numbers * (2 if coding.dtype == "float16" else 4),
+        tick=tick,
+        say=say,
+        close=CLOSE,
+    )
+    return Codes(shards, len(images), images.labels, one.noise if coding.mode == "moments" else None, views)
 
 
-def _key(stack: Stack, images: Images, levels: int) -> dict[str, Any]:
-    """Everything the codes depend on."""
-    weights = hashlib.sha256()
-    for level in stack.lower(levels):
-        for name, tensor in level.state_dict().items():
-            weights.update(name.encode())
-            weights.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return {
-        "levels": [str(spec) for spec in stack.spec.levels[:levels]],
-        "weights": weights.hexdigest(),
-        "data": images.fingerprint,
-        "count": len(images),
-        "dtype": "float32",
-        "mode": "mean",
+@dataclass(frozen=True)
+class _Encoder:
+    stack: Stack
+    images: Images
+    levels: int
+    coding: Coding
+
+    @torch.inference_mode()
+    def rows(self, wanted: range, tick: Callable[[int], None]) -> dict[str, Tensor]:
+        """The codes of these rows: view after view, image after image."""
+        count = len(self.images)
+        parts: list[dict[str, Tensor]] = []
+        first = wanted.start
+        while first < wanted.stop:
+            view, place = divmod(first, count)
+            size = min(BATCH, wanted.stop - first, count - place)
+            parts.append(self._batch(view, place, size))
+            first += size
+            tick(size)
+        rows = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return {name: halved(codes) for name, codes in rows.items()} if self.coding.dtype == "float16" else rows
+
+    def _batch(self, view: int, place: int, size: int) -> dict[str, Tensor]:
+        x = self.images.batch(slice(place, place + size))
+        if self.coding.augmentation is not None:
+            generator = torch.Generator().manual_seed(self.coding.seed * 1_000_003 + view)
+            decisions = self.coding.augmentation.decide(len(self.images), generator)
+            x = self.coding.augmentation.apply(x, decisions[place : place + size])
+        posterior = self.stack.posterior(x.to(self.stack.device), self.levels)
+        rows = {"mean": posterior.mode.float().cpu()}
+        if self.coding.mode == "moments" and posterior.logvar is not None:
+            rows["logvar"] = posterior.logvar.float().cpu()
+        return rows
+
+
+def halved(codes: Tensor) -> Tensor:
+    """Codes (N, *code) in float16, or as they are where that would lose more than ``ERROR``."""
+    half = codes.half()
+    over = [axis for axis in range(codes.ndim) if axis != 1]
+    error = (half.float() - codes).square().mean(over).sqrt()
+    return half if bool((error <= ERROR * codes.std(over, correction=0)).all()) else codes
+
+
+def _key(stack: Stack, images: Images, levels: int, coding: Coding) -> cache.Key:
+    """Everything the codes depend on, and nothing else: what a level is trained against does not change its codes."""
+    weights = {
+        f"{number}.{name}": tensor
+        for number, level in enumerate(stack.lower(levels), 1)
+        for name, tensor in level.state_dict().items()
+        if not name.startswith("terms.")
     }
+    stages = [spec.items[0] for spec in stack.spec.levels[:levels]]
+    parts = {
+        "stages": [str(stage) for stage in stages],
+        "plugins": [registry.find(stage.name).origin for stage in stages],
+        "weights": files.digest(weights),
+        "input": {"shape": list(stack.input_shape), "range": [0, 1]},
+        "data": images.fingerprint,
+        **coding.describe(),
+    }
+    lower = "/".join(map(str, stages))
+    title = f"{lower} of {images.name} ({images.split})"
+    return cache.Key("codes", title, parts, tuple(name for name in parts if name not in ("data", "plugins")))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 CONFIG, REPORT, CARD = "config.json", "report.json", "README.md"
+UNFINISHED = ".unfinished-"  # begins the names of what is still being written
 LARGEST_JSON = 8 * 2**20  # bytes; a config of the deepest stack is a thousandth of this
 
 
@@ -109,11 +112,14 @@ def read_level(
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file whole: to a temporary name beside it, then renamed."""
     with replacing(path) as temporary:
-        save_file(
-            {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()},
-            temporary,
-            dict(metadata or {}),
-        )
+        try:
+            save_file(
+                {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()},
+                temporary,
+                dict(metadata or {}),
+            )
+        except SafetensorError as error:  # a full disk, say
+            raise OSError(f"{path} cannot be written: {error}") from error
 
 
 def read_tensors(path: Path, keep: Callable[[str], bool] | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -154,7 +160,7 @@ def write_text(path: Path, text: str) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path``, which takes its place if all went well and is removed if not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED, suffix=f"-{path.name}")
     os.close(handle)
     temporary = Path(name)
     try:
@@ -168,10 +174,28 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed left half-written here; for a folder that is this process's to write."""
+    for stray in folder.glob(f"{UNFINISHED}*"):
+        if stray.is_dir():
+            shutil.rmtree(stray)
+        else:
+            stray.unlink(missing_ok=True)
+
+
 def sha256(path: Path) -> str:
     """The sha256 of a file, 64 hex digits."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """The sha256 over the names, types, shapes and bytes of tensors, in their order, 64 hex digits."""
+    whole = hashlib.sha256()
+    for name, tensor in tensors.items():
+        whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        whole.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return whole.hexdigest()
 
 
 def zoo_version() -> str:
@@ -183,7 +207,7 @@ def zoo_version() -> str:
 
 
 def _write_level(folder: Path, number: int, weights: dict[str, Tensor]) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".level-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED) as scratch:
         written = Path(scratch) / "level.safetensors"
         write_tensors(written, weights)
         digest = sha256(written)

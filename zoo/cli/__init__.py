@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from zoo.cli.caching import cache
 from zoo.cli.coding import decode, encode
 from zoo.cli.demonstrating import demo
 from zoo.cli.drawing import draw, sample
@@ -19,7 +20,7 @@ __all__ = ["main"]
 @click.group(
     "zoo",
     cls=Program,
-    commands=[demo, list_names, show, plugins, cite, train, evaluate, sample, draw, encode, decode],
+    commands=[demo, list_names, show, plugins, cite, train, evaluate, sample, draw, encode, decode, cache],
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog='Completion in the shell: eval "$(_ZOO_COMPLETE=bash_source zoo)", or zsh_source, or fish_source.',
 )

@@ -39,6 +39,14 @@ BUDGETS = ("epochs", "steps", "minutes")
 @click.option("--minutes", type=ABOVE_ZERO, metavar="M", help="Minutes for each level, instead of epochs.")
 @click.option("--loss-in", type=click.Choice(["codes", "pixels"]), show_default="codes",
               help="The loss of upper levels: in cached codes, or in pixels through the levels below.")  # fmt: skip
+@click.option("--codes", type=click.Choice(["mean", "moments"]), show_default="mean",
+              help="What upper levels learn from: each posterior's mean, or its moments, drawn from anew.")  # fmt: skip
+@click.option("--code-dtype", type=click.Choice(["float32", "float16"]), show_default="float32",
+              help="How the cache keeps codes; float16 is half as large.")  # fmt: skip
+@click.option("--augment", metavar="WORDS", show_default="none",
+              help="Fresh views of the images every time: flip, shiftN or flip+shiftN, N in pixels.")  # fmt: skip
+@click.option("--views", type=click.IntRange(min=0), metavar="K", show_default="0",
+              help="Passes over augmented images that are recorded as codes for the upper levels.")  # fmt: skip
 @click.option("--refine", is_flag=True, help="Afterwards train all levels end to end in pixels, for as long again.")
 @click.option("--batch-size", type=POSITIVE, metavar="N", help="Images a step.", show_default="64")
 @click.option("--seed", type=int, metavar="N", help="Same seed, same machine, same numbers.", show_default="0")

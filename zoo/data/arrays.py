@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from zoo.data.framing import frame_array
-from zoo.data.gathering import gather
+from zoo.data.gathering import Origin, gather
 from zoo.data.pixels import Images
 from zoo.errors import DataError
 
@@ -26,8 +26,14 @@ CHANNELS = frozenset((1, 3, 4))
 SLACK = 1e-6  # beyond [0, 1], which rounding in floats may leave
 
 
-def read_array(data: Array | Tensor, shape: Shape, *, name: str) -> Images:
+def read_array(data: Array | Tensor, shape: Shape, *, name: str, shared: bool = False) -> Images:
     """Every image of an array (N, H, W), (N, C, H, W) or (N, H, W, C), uint8 or float in [0, 1].
+
+    Args:
+        data: the array.
+        shape: (C, H, W) to bring its images to.
+        name: what to call it.
+        shared: nobody changes the array, the map of a file say, so bytes of the right shape need no copy.
 
     Raises:
         DataError: there are none, the layout cannot be told, or the numbers are others.
@@ -41,13 +47,13 @@ def read_array(data: Array | Tensor, shape: Shape, *, name: str) -> Images:
     elif _channels_last(array.shape[1:], shape, name):
         array = np.moveaxis(array, 3, 1)
     if array.dtype == np.uint8 and array.shape[1:] == shape:
-        return Images(torch.from_numpy(np.array(array, order="C")), name=name)  # a copy: the caller's may change
+        return Images(torch.from_numpy(array if shared else np.array(array, order="C")), name=name)
     names = [f"image {place}" for place in range(len(array))]
 
     def load(place: int) -> Bytes:
         return frame_array(as_bytes(array[place], f"{name}, {names[place]}"), shape)
 
-    return Images(gather(names, load, shape, source=name, strict=True).pixels, name=name)
+    return Images(gather(Origin(names, load, shape, name, strict=True)).store, name=name)
 
 
 def one_image(data: Array | Tensor, shape: Shape, *, name: str) -> Bytes:

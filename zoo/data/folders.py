@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import torch
 
+from zoo.cache import Key
 from zoo.data.decoding import decode
-from zoo.data.gathering import gather
+from zoo.data.gathering import Origin, gather
 from zoo.data.listing import list_folder
 from zoo.data.pixels import Images
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.data.framing import Shape
+    from zoo.data.listing import Listing
 
 
 def read_folder(folder: Path, shape: Shape, *, split: str, strict: bool, name: str) -> Images:
@@ -28,14 +32,34 @@ def read_folder(folder: Path, shape: Shape, *, split: str, strict: bool, name: s
     """
     listing = list_folder(folder, split)
     files = listing.files
-    read = gather(files, lambda place: decode(folder / files[place], shape), shape, source=name, strict=strict)
+    origin = Origin(files, lambda place: decode(folder / files[place], shape), shape, name, strict)
+    read = gather(origin, lambda: _key(folder, listing, shape, name))
     return Images(
-        read.pixels,
-        labels=None if listing.labels is None else torch.tensor(listing.labels)[read.places],
+        read.store,
+        labels=None if listing.labels is None else torch.tensor(read.of(listing.labels)),
         classes=listing.classes,
         name=name,
         split=listing.split,
-        files=tuple(files[place] for place in read.places.tolist()),
+        files=read.of(files),
         skipped=read.skipped,
         ignored=listing.ignored,
+        places=read.places,
     )
+
+
+def _key(folder: Path, listing: Listing, shape: Shape, name: str) -> Key:
+    """When these images are the same: no file was added, removed or changed, by its size and time, and so is Pillow."""
+    digest = hashlib.sha256()
+    for file in listing.files:
+        path = folder / file
+        facts = path.stat() if path.exists() else path.lstat()  # a link to nowhere is an image that cannot be read
+        digest.update(f"{file}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    parts = {
+        "folder": str(folder.resolve()),
+        "split": listing.split,
+        "shape": list(shape),
+        "files": digest.hexdigest(),
+        "pillow": version("pillow"),
+    }
+    channels, height, width = shape
+    return Key("images", f"{name}, {listing.split}, {height}x{width}x{channels}", parts, ("folder", "split", "shape"))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zoo.data.arrays import one_image
 from zoo.data.framing import frame
-from zoo.data.gathering import gather
+from zoo.data.gathering import Origin, gather
 from zoo.data.pixels import Images
 from zoo.errors import DataError
 
@@ -45,10 +45,10 @@ def read_items(items: Any, shape: Shape, *, name: str, strict: bool, threads: in
             return frame(image, shape)
         return one_image(image, shape, name=f"{name}, {names[place]}")
 
-    read = gather(names, load, shape, source=name, strict=strict, threads=threads)
-    labels = labels_of([targets[place] for place in read.places.tolist()])
+    read = gather(Origin(names, load, shape, name, strict, threads))
+    labels = labels_of(read.of(targets))
     classes = None if labels is None else _classes(items, int(labels.max()))
-    return Images(read.pixels, labels=labels, classes=classes, name=name, skipped=read.skipped)
+    return Images(read.store, labels=labels, classes=classes, name=name, skipped=read.skipped, places=read.places)
 
 
 def labels_of(targets: Sequence[Any]) -> Tensor | None:

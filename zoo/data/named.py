@@ -11,6 +11,7 @@ import torch
 from zoo.data.bundled import read_sample
 from zoo.data.folders import read_folder
 from zoo.data.pixels import Images
+from zoo.data.stores import Joined
 from zoo.data.torchvision_sets import SETS
 from zoo.errors import DataError
 
@@ -60,7 +61,7 @@ def _read_class_folders(name: str, shape: Shape, *, split: str, strict: bool) ->
 def _join(one: Images, other: Images) -> Images:
     labels = [part.labels for part in (one, other) if part.labels is not None]
     return Images(
-        torch.cat([one.pixels, other.pixels]),
+        Joined(one, other),
         labels=torch.cat(labels) if len(labels) == 2 else None,
         classes=one.classes if len(labels) == 2 else None,
         name=one.name,

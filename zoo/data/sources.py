@@ -12,6 +12,8 @@ from torch import Tensor
 
 from zoo.data.arrays import read_array
 from zoo.data.folders import read_folder
+from zoo.data.framing import frame_array
+from zoo.data.gathering import Origin, gather
 from zoo.data.items import read_items
 from zoo.data.named import NAMES, data_root, read_named
 from zoo.data.pixels import Images
@@ -21,7 +23,7 @@ from zoo.errors import DataError, nearest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from zoo.data.framing import Shape
+    from zoo.data.framing import Bytes, Shape
 
 Split = Literal["train", "val", "test", "all"]
 
@@ -57,11 +59,7 @@ def images(data: Any, shape: Sequence[int], *, split: str = "train", strict: boo
     if isinstance(data, str | os.PathLike):
         return _at(os.fspath(data), wanted, split=split, strict=strict)
     if isinstance(data, Images):
-        return (
-            data
-            if data.shape == wanted
-            else replace(data, pixels=read_array(data.pixels, wanted, name=data.name).pixels)
-        )
+        return data if data.shape == wanted else _reframed(data, wanted)
     if isinstance(data, np.ndarray | Tensor):
         return read_array(data, wanted, name="array" if isinstance(data, np.ndarray) else "tensor")
     if hasattr(data, "__getitem__") and not isinstance(data, dict | bytes):
@@ -70,6 +68,16 @@ def images(data: Any, shape: Sequence[int], *, split: str = "train", strict: boo
         f"a {type(data).__name__} holds no images that the zoo can read: give a name, a folder, a file, an array, "
         "a tensor, a list of images or a torch Dataset"
     )
+
+
+def _reframed(data: Images, shape: Shape) -> Images:
+    """The same images in another shape."""
+    names = [f"image {place}" for place in range(len(data))]
+
+    def load(place: int) -> Bytes:
+        return frame_array(data.subset(slice(place, place + 1)).pixels[0].numpy(), shape)
+
+    return replace(data, store=gather(Origin(names, load, shape, data.name, strict=True)).store, places=None)
 
 
 def _at(place: str, shape: Shape, *, split: str, strict: bool) -> Images:

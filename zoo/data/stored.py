@@ -34,17 +34,17 @@ def read_file(path: Path, shape: Shape) -> Images:
 
 def _read_npy(path: Path, shape: Shape) -> Images:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise DataError(f"{path}: no array of numbers that NumPy can read without pickle: {error}") from error
-    return read_array(array, shape, name=path.name)
+    return read_array(array, shape, name=path.name, shared=True)
 
 
 def _read_safetensors(path: Path, shape: Shape) -> Images:
     tensors = files.read_tensors(path)[0]
     if "images" not in tensors:
         raise DataError(f"{path}: holds no tensor 'images'; there are: {', '.join(sorted(tensors)) or 'none'}")
-    read = read_array(tensors["images"], shape, name=path.name)
+    read = read_array(tensors["images"], shape, name=path.name, shared=True)
     if "labels" not in tensors:
         return read
     labels = labels_of(tensors["labels"].flatten().tolist())

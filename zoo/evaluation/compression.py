@@ -49,8 +49,8 @@ def jpeg_below(images: Images, size: int, *, batch_size: int, seed: int) -> dict
     if len(images) > JPEG_IMAGES:
         order = torch.randperm(len(images), generator=stream(seed, "images for JPEG"))
         images = images.subset(order[:JPEG_IMAGES])
-    if images.pixels.shape[1] not in (1, 3):
-        raise EvaluationError(f"JPEG takes 1 or 3 channels, the images have {images.pixels.shape[1]}")
+    if images.shape[0] not in (1, 3):
+        raise EvaluationError(f"JPEG takes 1 or 3 channels, the images have {images.shape[0]}")
     quality = _highest_quality(images, size)
     files = _encode(images, quality)
     mean_size = _mean_size(files)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,8 +11,9 @@ import torch
 from timm.models import is_model, list_models
 from torch.nn.functional import interpolate
 
-from zoo import builder, files
-from zoo.errors import EvaluationError, FileError, nearest
+from zoo import builder, cache, files
+from zoo.cache import Key
+from zoo.errors import EvaluationError, nearest
 from zoo.evaluation.reconstruction import batches
 
 if TYPE_CHECKING:
@@ -25,6 +23,9 @@ if TYPE_CHECKING:
 
     from zoo.data import Images
 
+AT_ONCE = 1024  # images that are read and judged
+CLOSE = 1e-3  # how far features may come out from those that are kept, in another batch
+WIDTH = 2048  # of features, about
 PIXELS_AT_ONCE = 64 * 224 * 224  # of one batch, as the network sees it
 
 
@@ -51,7 +52,7 @@ class Network:
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sha256", _digest(self.module))
+        object.__setattr__(self, "sha256", files.digest(dict(sorted(self.module.state_dict().items()))))
 
     def describe(self) -> dict[str, Any]:
         """Everything that the features depend on, JSON-ready: also the key of the cache."""
@@ -116,34 +117,18 @@ def network(name: str, *, device: torch.device) -> Network:
 def features_of(images: Images, judge: Network) -> Tensor:
     """The features of all of these images, (N, F): read from the cache, or computed and kept there.
 
-    The cache is ``$ZOO_CACHE``, or ``~/.cache/zoo``; a file there is named after the hashes of the images and of the
-    weights and how images are prepared, so it is never out of date.
+    The key is the hashes of the images and of the weights, and how images are prepared.
     """
-    key = json.dumps({"images": images.fingerprint, **judge.describe()}, sort_keys=True)
-    path = cache_folder() / "features" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
-    found = _cached(path, key)
-    if found is not None and len(found) == len(images):
-        return found
-    parts = [judge.features(images.batch(part)) for part in batches(len(images), 1024)]
-    features = torch.cat(parts)
-    files.write_tensors(path, {"features": features}, {"key": key})
-    return features
+    described = judge.describe()
+    title = f"{judge.name} of {images.name} ({images.split})"
+    key = Key("features", title, {"images": images.fingerprint, **described}, tuple(described))
 
+    def make(places: range, _: Callable[[int], None]) -> dict[str, Tensor]:
+        part = images.subset(slice(places.start, places.stop))
+        return {"features": torch.cat([judge.features(part.batch(few)) for few in batches(len(part), AT_ONCE)])}
 
-def cache_folder() -> Path:
-    """Where what can be computed again is kept."""
-    return Path(os.environ.get("ZOO_CACHE") or Path.home() / ".cache" / "zoo")
-
-
-def _cached(path: Path, key: str) -> Tensor | None:
-    """What the cache holds under this key; None where it holds nothing that can be read."""
-    if not path.is_file():
-        return None
-    try:
-        tensors, metadata = files.read_tensors(path)
-    except FileError:
-        return None
-    return tensors.get("features") if metadata.get("key") == key else None
+    shards = cache.obtain(key, len(images), make, row_bytes=4 * WIDTH, close=CLOSE)
+    return shards.all("features")
 
 
 def _stack(folder: Path, device: torch.device) -> Network:
@@ -177,12 +162,3 @@ def _from_file(architecture: str, file: Path) -> nn.Module:
     except RuntimeError as error:
         raise EvaluationError(f"features: {file} does not fit {architecture}: {error}") from error
     return model
-
-
-def _digest(module: nn.Module) -> str:
-    """The sha256 over the names, shapes and bytes of all weights and buffers, sorted by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -36,7 +36,7 @@ def score(images: Images, decode: Decode, *, batch_size: int) -> dict[str, Any]:
         EvaluationError: a value that is not finite came back.
     """
     parts = [
-        compare(images.batch(part), decode(part), ssim=min(images.pixels.shape[-2:]) >= SSIM_WINDOW)
+        compare(images.batch(part), decode(part), ssim=min(images.shape[-2:]) >= SSIM_WINDOW)
         for part in batches(len(images), batch_size)
     ]
     each = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zoo.training.fitting import fit
-from zoo.training.loop import InterruptedTrainingError
+from zoo.training.interrupts import InterruptedTrainingError
 from zoo.training.options import Options
 
 __all__ = ["InterruptedTrainingError", "Options", "fit"]

@@ -10,6 +10,7 @@ from zoo import files
 from zoo.errors import FileError, TrainingError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from torch import Tensor
@@ -59,9 +60,7 @@ class Shelf:
 
     def save(self, checkpoint: Checkpoint, *, best: bool = False) -> Path:
         """Write a checkpoint whole, then let go of those that are no longer wanted."""
-        path = self.folder / (
-            BEST if best else f"{checkpoint.course:02d}-{checkpoint.step:09d}{'f' * checkpoint.finished}.safetensors"
-        )
+        path = self.folder / (BEST if best else _name(checkpoint))
         facts = {
             "course": checkpoint.course,
             "step": checkpoint.step,
@@ -73,10 +72,12 @@ class Shelf:
             old.unlink(missing_ok=True)
         return path
 
-    def load(self, which: str) -> Checkpoint | None:
+    def load(self, which: str, say: Callable[[str], None] = lambda _: None) -> Checkpoint | None:
         """The ``last`` or the ``best`` checkpoint; None where there is none yet.
 
-        A last one that is damaged is passed over for the one before it.
+        Args:
+            which: of them.
+            say: told of a last one that is damaged, which is passed over for the one before it.
 
         Raises:
             FileError: none of them can be read.
@@ -87,13 +88,26 @@ class Shelf:
         for path in reversed(found):
             try:
                 return _read(path)
-            except FileError:
+            except FileError as error:
                 if path == found[0]:
                     raise
+                say(f"{error}; going on from the checkpoint before it")
         return None
+
+    def forget_after(self, checkpoint: Checkpoint | None) -> None:
+        """Remove what was saved later than this: damaged, or a future that a run resumed from here may not have."""
+        files.sweep(self.folder)
+        for path in self._all():
+            if checkpoint is None or path.name > _name(checkpoint):
+                path.unlink()
 
     def _all(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("[0-9]*.safetensors"))
+
+
+def _name(checkpoint: Checkpoint) -> str:
+    """So that names sort by time."""
+    return f"{checkpoint.course:02d}-{checkpoint.step:09d}{'f' * checkpoint.finished}.safetensors"
 
 
 def _read(path: Path) -> Checkpoint:

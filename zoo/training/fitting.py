@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,16 @@ import torch
 from accelerate.accelerator import Accelerator
 
 from zoo import codes, files
+from zoo.cache.folder import held_if_free
 from zoo.data import images
+from zoo.data.augmentation import Augmented
 from zoo.errors import SpecError, TrainingError
+from zoo.training import randomness, records
 from zoo.training.checkpoints import Checkpoint, Shelf
 from zoo.training.courses import Course
-from zoo.training.interrupts import listening
+from zoo.training.interrupts import InterruptedTrainingError, listening
 from zoo.training.loop import PREPARED_ELEMENTS, Loop
+from zoo.training.material import Material
 from zoo.training.objectives import HeadLearner, LevelInCodes, LevelInPixels, WholeStack
 from zoo.training.options import DEFAULT_EPOCHS, Options
 from zoo.training.progress import Reporter, trackers
@@ -26,15 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from os import PathLike
 
-    from zoo.data import Images
     from zoo.interfaces import Phase
     from zoo.stack import Stack
+    from zoo.training.courses import Source
     from zoo.training.objectives import Learner
 
-RUN = "run.json"
-HELD_OUT = 0.05
-MOST_HELD_OUT = 1000
-"""Training images kept aside to choose the best weights: 5 %, and no more than this."""
 REFINE_RATE = 0.1
 
 
@@ -72,11 +73,13 @@ def fit(
     chosen = _options(options)
     _check_terms(stack, chosen)
     train = images(data, stack.input_shape, split="train", strict=strict)
-    kept, held = _hold_out(train, stack, val, chosen, strict=strict)
+    material = Material.of(train, None if val is None else images(val, stack.input_shape, split="val", strict=strict),
+                           seed=chosen.seed)  # fmt: skip
     with ExitStack() as closing:
         where = Path(closing.enter_context(tempfile.TemporaryDirectory())) if out is None else Path(out)
-        closing.enter_context(torch.random.fork_rng(devices=[]))
-        run = _Fit(stack, chosen, where, kept, held, lasting=out is not None, visible=progress)
+        closing.enter_context(_alone_in(where))
+        run = _Fit(stack, chosen, where, material, lasting=out is not None, visible=progress)
+        closing.enter_context(randomness.apart(run.accelerator.device, chosen.seed % 2**32))
         run.interrupt = closing.enter_context(listening())
         run.go(resume)
     return stack
@@ -86,9 +89,9 @@ class _Fit:
     """One call of ``fit``."""
 
     def __init__(
-        self, stack: Stack, options: Options, where: Path, kept: Images, held: Images, *, lasting: bool, visible: bool
+        self, stack: Stack, options: Options, where: Path, material: Material, *, lasting: bool, visible: bool
     ) -> None:
-        self.stack, self.options, self.where, self.kept, self.held = stack, options, where, kept, held
+        self.stack, self.options, self.where, self.material = stack, options, where, material
         self.lasting = lasting
         self.accelerator = Accelerator(log_with=[*trackers(where)] if lasting else None, project_dir=where / "logs")
         self.reporter = Reporter(where if lasting else None, self.accelerator, visible=visible)
@@ -98,6 +101,7 @@ class _Fit:
     def go(self, resume: bool | str) -> None:
         """Every course of the plan, from the first that is not finished."""
         self.where.mkdir(parents=True, exist_ok=True)
+        files.sweep(self.where)
         saved = self._resumed(resume)
         if self.lasting:
             self.accelerator.init_trackers("tensorboard")
@@ -115,6 +119,7 @@ class _Fit:
         self.stack.to("cpu").eval()
         if self.lasting:
             self.accelerator.end_training()  # type: ignore[no-untyped-call]
+            self.reporter.say(f"saving the stack in {self.where}")
             self.stack.save(self.where)
 
     def _plan(self) -> Iterator[Callable[[int], Course]]:
@@ -134,14 +139,14 @@ class _Fit:
     def _level(self, number: int, *, level: int, phase: Phase, **place: Any) -> Course:
         in_pixels = level > 1 and (phase.loss_in or self.options.loss_in) == "pixels"
         learner = (LevelInPixels if in_pixels else LevelInCodes)(self.stack, level, phase.terms)
-        source = self.kept if level == 1 or in_pixels else self._codes(level - 1)
+        source = self._images() if level == 1 or in_pixels else self._codes(level - 1)
         title = phase.name or ("pixels" if level == 1 or in_pixels else "codes")
         return Course(number, level, title, learner, source, self._validate, phase, **place)
 
     def _head(self, number: int) -> Course:
         levels = len(self.stack.levels)
         in_pixels = self.options.loss_in == "pixels"
-        source = self.kept if in_pixels or not levels else self._codes(levels)
+        source = self._images() if in_pixels or not levels else self._codes(levels)
         learner = HeadLearner(self.stack, self.options.loss_in)
         return Course(number, levels + 1, self.options.loss_in, learner, source, self._validate, closes=False)
 
@@ -149,47 +154,60 @@ class _Fit:
         """Everything end to end; the levels have their scales, and nothing is prepared or folded again."""
         learner = WholeStack(self.stack)
         return Course(
-            number, learner.number, "refine", learner, self.kept, self._validate,
+            number, learner.number, "refine", learner, self._images(), self._validate,
             scale=REFINE_RATE, opens=False, closes=False,
         )  # fmt: skip
 
-    def _codes(self, levels: int) -> codes.Codes:
-        """The training images through the first levels, from the cache of the run."""
-        self.reporter.start(f"encoding through level {levels}", len(self.kept))
+    def _images(self) -> Source:
+        """The training images, or fresh views of them."""
+        augmentation = self.options.augmentation
+        return self.material.kept if augmentation is None else Augmented(self.material.kept, augmentation)
+
+    def _codes(self, levels: int) -> Source:
+        """The training images through the first levels, from the cache that all runs share.
+
+        Images that are held out are encoded as well, so that runs which hold out others, or none, find the same codes.
+        """
+        coding, train = self.options.coding, self.material.train
+        views = coding.views if coding.augmentation else 1
+
+        def tick(count: int) -> None:
+            if count and self.reporter.bar is None:
+                self.reporter.start(f"encoding through level {levels}", views * len(train))
+            self.reporter.advance(count)
+            if self.interrupt is not None and self.interrupt.asked:
+                kept = " What is encoded is kept: the same command with --resume (resume=True) goes on." * self.lasting
+                raise InterruptedTrainingError(f"stopped while encoding through level {levels}.{kept}")
+
         try:
-            return codes.write(
-                self.stack,
-                self.kept,
-                self.where / "codes" / f"level-{levels}",
-                levels=levels,
-                tick=self.reporter.advance,
-            )
+            found = codes.encode(self.stack, train, levels=levels, coding=coding, tick=tick, say=self.reporter.say)
         finally:
             self.reporter.stop()
+        return found if self.material.places is None else found.subset(self.material.places)
 
     def _validate(self, learner: Learner) -> dict[str, float]:
         """The learner's loss on held-out raw images, and the squared error of what comes back of them."""
         loss = error = 0.0
         pixels: float | None = None
         size = max(2, min(250, self.options.batch_size * 4))
-        for start in range(0, len(self.held), size):
-            x = self.held.batch(slice(start, start + size)).to(self.accelerator.device)
+        for start in range(0, len(self.material.held), size):
+            x = self.material.held.batch(slice(start, start + size)).to(self.accelerator.device)
             loss += learner(learner.from_images(x)).total.item() * len(x)
             x_hat = learner.reconstruct(x)
             if x_hat is not None:
                 error += (x_hat - x).square().mean().item() * len(x)
                 pixels = error
-        count = len(self.held)
+        count = len(self.material.held)
         return {"loss": loss / count} | ({} if pixels is None else {"mse": pixels / count})
 
     @torch.inference_mode()
     def _finish(self, course: Course, steps: int) -> None:
         """Bring a finished level's codes to unit scale, and record that the course is over."""
         if course.closes:
-            level = self.stack.level(course.level)
+            level, kept = self.stack.level(course.level), self.material.kept
             size = torch.Size(level.code_shape).numel()
-            order = torch.randperm(len(self.kept), generator=torch.Generator().manual_seed(self.options.seed))
-            few = self.kept.subset(order[: max(2, min(len(self.kept), PREPARED_ELEMENTS // size))])
+            order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(self.options.seed))
+            few = kept.subset(order[: max(2, min(len(kept), PREPARED_ELEMENTS // size))])
             batches = (few.batch(slice(start, start + 250)) for start in range(0, len(few), 250))
             level.finish(torch.cat([self.stack.encode(x.to(self.stack.device), course.level) for x in batches]))
         if self.shelf is not None and self.accelerator.is_main_process:
@@ -198,17 +216,17 @@ class _Fit:
             self.shelf.save(done)
 
     def _resumed(self, resume: bool | str) -> Checkpoint | None:
-        facts = {"spec": str(self.stack.spec), "data": self.kept.fingerprint, "options": self.options.describe()}
-        path = self.where / RUN
+        """The checkpoint to go on from, put into the stack; None where there is none yet."""
+        now = records.describe(self.stack, self.options, self.material)
         if not resume:
             if self.shelf is not None and self.shelf.load("last") is not None:
                 raise TrainingError(f"{self.where} holds a run already: resume it (--resume), or choose another folder")
-            files.write_json(path, facts)
+            files.write_json(self.where / records.RUN, now)
+            self.reporter.cut(0)
             return None
-        if not path.is_file():
-            raise TrainingError(f"there is no run to resume in {self.where}: {RUN} is missing")
-        _compare(files.read_json(path), facts, path)
-        saved = None if self.shelf is None else self.shelf.load("best" if resume == "best" else "last")
+        then = records.read(self.where)
+        saved = None if self.shelf is None else self.shelf.load("best" if resume == "best" else "last", self._warn)
+        records.compare(then, now, self.where, begun=saved is not None, warn=self._warn)
         if saved is not None:
             try:
                 self.stack.load_state_dict(saved.section("stack"))
@@ -217,7 +235,22 @@ class _Fit:
                     f"the checkpoint in {self.where} does not fit this stack; it may be of another version of the zoo "
                     f"or of a plugin. Start in another folder. ({error})"
                 ) from error
+        if self.shelf is not None:
+            self.shelf.forget_after(saved)
+        self.reporter.cut(0 if saved is None else saved.facts["history"])  # what the run will write again
         return saved
+
+    def _warn(self, text: str) -> None:
+        self.reporter.say(f"warning: {text}")
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let no other process train in this folder while this one does."""
+    with held_if_free(f"run-{sha256(str(folder.resolve()).encode()).hexdigest()[:24]}") as free:
+        if not free:
+            raise TrainingError(f"another process is training in {folder}: wait until it is done, or choose another")
+        yield
 
 
 def _options(options: dict[str, Any]) -> Options:
@@ -230,29 +263,19 @@ def _options(options: dict[str, Any]) -> Options:
     return Options(**options)
 
 
-def _hold_out(train: Images, stack: Stack, val: Any, options: Options, *, strict: bool) -> tuple[Images, Images]:
-    if val is not None:
-        return train, images(val, stack.input_shape, split="val", strict=strict)
-    count = min(MOST_HELD_OUT, max(1, round(HELD_OUT * len(train))))
-    if len(train) <= count:
-        return train, train
-    return train.held_out(count, options.seed)
-
-
 def _check_terms(stack: Stack, options: Options) -> None:
     parts = len(stack.levels) + (stack.head is not None)
     if options.level is not None and not 1 <= options.level <= parts:
         raise TrainingError(f"level {options.level}: {stack.spec} has levels 1 to {parts}")
-    for number, level in enumerate(stack.lower(), 1):
+    upper = stack.head is not None
+    for number, level in reversed([*enumerate(stack.lower(), 1)]):
+        if upper and options.codes == "moments" and level.stage.place.posterior == "point":
+            raise SpecError(
+                f"level {number}, {stack.spec.levels[number - 1]}, has one code for each image and no posterior to "
+                "draw from: leave the levels above on its means, or give it a regularizer with a posterior, as in '+kl'"
+            )
+        upper = True
         for name, term in level.terms.items():
             on_codes = number > 1 and options.loss_in == "codes"
             if on_codes and getattr(term, "needs_pixels", False):
                 raise SpecError(f"{name} on level {number} reads pixels: add --loss-in pixels (loss_in='pixels')")
-
-
-def _compare(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
-    """Refuse to resume another run, saying what differs."""
-    old, new = ({"spec": run["spec"], "data": run["data"], **run["options"]} for run in (before, now))
-    differing = [f"{name}: {old.get(name)!r} then, {new.get(name)!r} now" for name in new if old.get(name) != new[name]]
-    if differing:
-        raise TrainingError(f"{path} records another run, so it cannot be resumed: {'; '.join(differing)}")

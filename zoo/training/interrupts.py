@@ -7,8 +7,14 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from zoo.errors import TrainingError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+class InterruptedTrainingError(TrainingError):
+    """The user asked to stop; the run is saved and can go on."""
 
 
 class Interrupt:

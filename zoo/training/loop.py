@@ -9,11 +9,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils.random import set_seed
 
 from zoo.errors import TrainingError
-from zoo.training import precision, schedules
+from zoo.training import precision, randomness, schedules
 from zoo.training.averaging import Average
 from zoo.training.checkpoints import Checkpoint
+from zoo.training.interrupts import InterruptedTrainingError
 from zoo.training.players import players
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ class _Run:
         self.best: tuple[float, dict[str, Tensor]] | None = None
         self.order: tuple[int, Tensor] | None = None
         seed = zlib.crc32(f"{self.options.seed}/{course.number}".encode())
-        torch.manual_seed(seed)
+        set_seed(seed)
         self.seed = seed
         if resumed is None and course.opens:
             self._prepare()
@@ -251,8 +253,7 @@ class _Run:
     def _validate(self) -> None:
         """Measure the averaged weights on held-out raw images, and remember them when they are the best so far."""
         learner = self.course.learner.eval()
-        with self.average.in_place(), torch.random.fork_rng(devices=[]), torch.inference_mode():
-            torch.manual_seed(0)
+        with self.average.in_place(), randomness.apart(self.device, seed=0), torch.inference_mode():
             measured = self.course.validate(learner)
         learner.train()
         self.loop.reporter.record({**self._where(), "val": measured})
@@ -271,7 +272,7 @@ class _Run:
         checkpoint.put("stack", dict(self.loop.stack.state_dict()))
         checkpoint.put("average", self.average.state())
         checkpoint.put("best", {} if self.best is None else self.best[1])
-        checkpoint.put("random", {"cpu": torch.get_rng_state()})
+        checkpoint.put("random", randomness.state(self.device))
         for player in self._players():
             checkpoint.put(f"optimizer/{player.name}", player.state())
         self.loop.shelf.save(checkpoint, best=best)
@@ -284,8 +285,7 @@ class _Run:
             self.best = (saved.facts["best_loss"], saved.section("best"))
         for player in self._players():
             player.load(saved.section(f"optimizer/{player.name}"))
-        torch.set_rng_state(saved.section("random")["cpu"])
-        self.loop.reporter.cut(saved.facts["history"])
+        randomness.restore(saved.section("random"), self.device)
 
     def _players(self) -> list[Any]:
         return [player for player in (self.stage, *self.critics) if player is not None]
@@ -297,10 +297,6 @@ class _Run:
             f"Everything is saved in {shelf.folder.parent}: the same command with --resume (resume=True) goes on."
         )  # fmt: skip
         raise InterruptedTrainingError(f"stopped in level {self.course.level} after {self.step} steps. {how}")
-
-
-class InterruptedTrainingError(TrainingError):
-    """The user asked to stop; the run is saved and can go on."""
 
 
 @contextmanager

@@ -1,0 +1,176 @@
+"""Rows under a key: read where they are there and whole, made and kept where not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from zoo import files
+from zoo.cache.entries import INDEX, damage, evict, read_index, remains
+from zoo.cache.folder import held, limit, readable, writing
+from zoo.cache.shards import Shards
+from zoo.errors import FileError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from zoo.cache.shards import Key
+
+SHARD_BYTES = 64 * 2**20
+"""What one shard holds about: the memory it takes to write one, and what is made again when one is lost."""
+PROBED = 4
+"""Rows that are made again each time, to see that the cache still holds what would be made now."""
+
+Rows = dict[str, "Tensor"]
+Tick = Callable[[int], None]
+Make = Callable[[range, Tick], Rows]
+
+
+def _silent(_: Any) -> None:
+    """Nobody is told."""
+
+
+def obtain(
+    key: Key,
+    count: int,
+    make: Make,
+    *,
+    row_bytes: int,
+    tick: Tick = _silent,
+    say: Callable[[str], None] = _silent,
+    close: float = 0.0,
+) -> Shards:
+    """The rows of a key, from the cache, or made now and kept there.
+
+    Shards are written whole, one after the other, so a run that ends in the middle goes on at the first that is
+    missing. What is there is believed only if its sha256 is right and its first rows come out the same when they are
+    made again; any other shard is made anew. One process at a time works on an entry: others wait, then read.
+
+    Args:
+        key: everything the rows depend on.
+        count: how many rows there are.
+        make: the tensors of a range of rows, each (rows, ...); it calls its second argument with the number of rows
+            it has got further.
+        row_bytes: of one row, about.
+        tick: what ``make`` calls; called with 0 while another process is waited for. What it raises ends the work.
+        say: told what was found damaged, stale or half-written, and what is waited for.
+        close: how far numbers of a row made again may be from what is kept, in units of the larger of 1 and their size.
+
+    Raises:
+        FileError: the cache cannot be written to.
+    """
+    parts = _parts(count, max(1, SHARD_BYTES // max(1, row_bytes)))
+    told: list[None] = []
+
+    def waiting() -> None:
+        if not told:
+            say(f"{key.title}: another process is at work on the same; waiting for it")
+            told.append(None)
+        tick(0)
+
+    with held(key.digest, waiting=waiting):
+        shards = _complete(key, count, parts, make, tick=tick, say=say, close=close)
+        opened = Shards(key.folder / shard["file"] for shard in shards)
+    for entry in evict(keep=key.folder):
+        say(f"the cache is over its limit of {readable(limit())}: let go of {entry.title}, {readable(entry.bytes)}")
+    return opened
+
+
+def _complete(
+    key: Key,
+    count: int,
+    parts: list[range],
+    make: Make,
+    *,
+    tick: Tick,
+    say: Callable[[str], None],
+    close: float,
+) -> list[dict[str, Any]]:
+    """Every shard of the entry, those that are missing or wrong made now."""
+    sound = _sound(key, count, parts, make, say=say, close=close)
+    if sound and len(sound) < len(parts):
+        say(f"{key.title}: {len(sound)} of {len(parts)} shards are there already; going on")
+    for part in parts:
+        if part.start in sound:
+            continue
+        rows = make(part, tick)
+        with writing():
+            sound[part.start] = _written(key.folder, part, rows)
+            shards = [sound[first] for first in sorted(sound)]
+            index = {"format_version": 1, "title": key.title, "key": dict(key.parts), "rows": count, "shards": shards}
+            files.write_json(key.folder / INDEX, index)
+    with writing():
+        os.utime(key.folder / INDEX)  # the time of its last use, by which it may be let go
+    return [sound[part.start] for part in parts]
+
+
+def _sound(
+    key: Key,
+    count: int,
+    parts: list[range],
+    make: Make,
+    *,
+    say: Callable[[str], None],
+    close: float,
+) -> dict[int, dict[str, Any]]:
+    """The shards that are there and may be kept, by their first row."""
+    if not key.folder.exists():
+        changed = remains(key)
+        if changed is not None:
+            say(f"{key.title}: {changed}: made anew")
+        return {}
+    with writing():
+        files.sweep(key.folder)
+    try:
+        index = read_index(key.folder)
+    except FileError as error:
+        say(f"{key.title}: {error}: made anew")
+        return {}
+    layout = {part.start: len(part) for part in parts}
+    if index["rows"] != count or any(layout.get(shard["first"]) != shard["rows"] for shard in index["shards"]):
+        return {}  # of a version of the zoo with shards of another size
+    sound = {}
+    for shard in index["shards"]:
+        wrong = damage(key.folder, shard)
+        if wrong is None:
+            sound[shard["first"]] = shard
+        else:
+            say(f"{key.title}: {wrong}: its {shard['rows']:,} rows are made anew")
+    if sound and not _current(key, next(iter(sound.values())), make, close):
+        say(f"{key.title}: the cache holds something else than is made now, by another version perhaps: made anew")
+        return {}
+    return sound
+
+
+def _current(key: Key, shard: dict[str, Any], make: Make, close: float) -> bool:
+    """Whether the first rows of a shard come out the same when they are made again."""
+    kept = files.read_tensors(key.folder / shard["file"])[0]
+    again = make(range(shard["first"], shard["first"] + min(PROBED, shard["rows"])), _silent)
+    if again.keys() != kept.keys():
+        return False
+    pairs = [(value, kept[name][: len(value)]) for name, value in again.items()]
+    return all(
+        a.shape == b.shape and a.dtype == b.dtype and torch.allclose(a.double(), b.double(), rtol=close, atol=close)
+        for a, b in pairs
+    )
+
+
+def _written(folder: Path, part: range, rows: Rows) -> dict[str, Any]:
+    path = folder / f"{part.start:012d}.safetensors"
+    files.write_tensors(path, rows)
+    return {
+        "file": path.name,
+        "first": part.start,
+        "rows": len(part),
+        "bytes": path.stat().st_size,
+        "sha256": files.sha256(path),
+    }
+
+
+def _parts(count: int, size: int) -> list[range]:
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]

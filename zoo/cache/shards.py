@@ -1,0 +1,92 @@
+"""Rows of tensors on disk, read through memory maps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from zoo import files
+from zoo.cache.folder import root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+KINDS = ("codes", "features", "images")
+
+
+@dataclass(frozen=True)
+class Key:
+    """What an entry's rows depend on, all of it: two keys are the same when their parts are.
+
+    Args:
+        kind: one of ``KINDS``.
+        title: for people: what this is of what.
+        parts: JSON-ready.
+        identity: the parts that make two entries states of one thing: where only others differ, something has changed.
+    """
+
+    kind: str
+    title: str
+    parts: Mapping[str, Any]
+    identity: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """The name of the entry, 32 hex digits."""
+        text = json.dumps({"kind": self.kind, **self.parts}, sort_keys=True, allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def of(self, part: str) -> Key:
+        """The key of a part of this, or of something made beside it."""
+        return replace(self, title=f"{self.title}, {part}", parts={**self.parts, "part": part})
+
+    @property
+    def folder(self) -> Path:
+        """Where the entry is, or would be."""
+        return root() / self.kind / self.digest
+
+
+class Shards:
+    """Tensors of equally many rows, each in one part a file, mapped into memory rather than read.
+
+    Args:
+        paths: safetensors files, in the order of their rows; all but the last have equally many.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self.parts = [files.read_tensors(path)[0] for path in paths]
+        self.rows = [len(next(iter(part.values()))) for part in self.parts]
+
+    def __len__(self) -> int:
+        return sum(self.rows)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of one row of a tensor."""
+        return tuple(self.parts[0][name].shape[1:])
+
+    def take(self, name: str, index: Tensor) -> Tensor:
+        """The rows at these places, (B, *row), in their order; nothing else is read."""
+        if len(self.parts) == 1:
+            return self.parts[0][name][index]
+        picked = torch.empty((len(index), *self.shape(name)), dtype=self.parts[0][name].dtype)
+        for part, here, rows in self.spread(index):
+            picked[here] = self.parts[part][name][rows]
+        return picked
+
+    def spread(self, index: Tensor) -> Iterable[tuple[int, Tensor, Tensor]]:
+        """Which parts hold these rows: for each the part, the places in ``index``, and the rows within the part."""
+        part = index // self.rows[0]
+        for number in part.unique().tolist():
+            here = (part == number).nonzero().squeeze(1)
+            yield number, here, index[here] - number * self.rows[0]
+
+    def all(self, name: str) -> Tensor:
+        """Every row, copied into memory."""
+        return torch.cat([part[name] for part in self.parts])

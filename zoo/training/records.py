@@ -1,0 +1,109 @@
+"""What a run is: written down when it begins, compared when it is resumed."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from zoo import files, registry
+from zoo.errors import FileError, TrainingError
+from zoo.training.options import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from zoo.data import Images
+    from zoo.stack import Stack
+    from zoo.training.material import Material
+
+RUN = "run.json"
+
+
+def describe(stack: Stack, options: Options, material: Material) -> dict[str, Any]:
+    """Everything that decides about the numbers of a run, JSON-ready."""
+    names = {item.name for level in stack.spec.levels for item in level.items}
+    return {
+        "spec": str(stack.spec),
+        "data": _named(material.train),
+        "val": _named(material.held),
+        "options": options.describe(),
+        "weights": files.digest(stack.state_dict()),
+        "setting": {
+            "zoo": files.zoo_version(),
+            "plugins": {name: registry.find(name).origin for name in sorted(names)},
+            "torch": version("torch"),
+            "threads": torch.get_num_threads(),
+            "machine": platform.machine(),
+        },
+    }
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """What was written down of the run in a folder.
+
+    Raises:
+        TrainingError: there is none.
+        FileError: it is damaged.
+    """
+    path = folder / RUN
+    if not path.is_file():
+        raise TrainingError(f"there is no run to resume in {folder}: {RUN} is missing. Without --resume one begins")
+    run = files.read_json(path)
+    kinds = {"spec": str, "data": dict, "val": dict, "options": dict, "weights": str, "setting": dict}
+    for key, kind in kinds.items():
+        if not isinstance(run.get(key), kind):
+            raise FileError(
+                f"{path}: wants {key!r}, a {kind.__name__}: it is damaged, or of another version of the zoo"
+            )
+    return run
+
+
+def compare(
+    then: dict[str, Any], now: dict[str, Any], folder: Path, *, begun: bool, warn: Callable[[str], None]
+) -> None:
+    """Refuse to resume another run, and warn where the same run would not come to the same numbers.
+
+    Args:
+        then: what the folder says.
+        now: what was asked for.
+        folder: of the run.
+        begun: there is a checkpoint, which replaces the weights that the run began with.
+        warn: told of another version or machine.
+
+    Raises:
+        TrainingError: the sentence, the data, an option or the first weights are others; it says which, and how.
+    """
+    defaults = Options(epochs=None).describe()
+    old, new = ({"spec": run["spec"], **_flat(run), **defaults, **run["options"]} for run in (then, now))
+    if not begun:
+        old["first weights"], new["first weights"] = then["weights"][:12], now["weights"][:12]
+    differing = [
+        f"{name}: {old.get(name)!r} then, {value!r} now" for name, value in new.items() if old.get(name) != value
+    ]
+    if differing:
+        raise TrainingError(
+            f"{folder} holds another run, which cannot be resumed as this one: {'; '.join(differing)}. Repeat what "
+            "it was given, or begin in another folder"
+        )
+    changed = [
+        f"{name} {then['setting'].get(name)} then, {value} now"
+        for name, value in now["setting"].items()
+        if then["setting"].get(name) != value
+    ]
+    if changed:
+        warn(f"resumed under another setting ({'; '.join(changed)}): the numbers may differ in their last digits")
+
+
+def _flat(run: dict[str, Any]) -> dict[str, str]:
+    return {
+        part: f"{run[part].get('count')} images of {run[part].get('name')}, {str(run[part].get('sha256'))[:12]}"
+        for part in ("data", "val")
+    }
+
+
+def _named(images: Images) -> dict[str, Any]:
+    return {"name": images.name, "split": images.split, "count": len(images), "sha256": images.fingerprint}
