@@ -73,12 +73,13 @@ def fit(
     chosen = _options(options)
     _check_terms(stack, chosen)
     train = images(data, stack.input_shape, split="train", strict=strict)
-    material = Material.of(train, None if val is None else images(val, stack.input_shape, split="val", strict=strict),
-                           seed=chosen.seed)  # fmt: skip
+    held = None if val is None else images(val, stack.input_shape, split="val", strict=strict)
+    material = Material.of(train, held, seed=chosen.seed)
     with ExitStack() as closing:
         where = Path(closing.enter_context(tempfile.TemporaryDirectory())) if out is None else Path(out)
-        closing.enter_context(_alone_in(where))
         run = _Fit(stack, chosen, where, material, lasting=out is not None, visible=progress)
+        if run.accelerator.is_main_process:
+            closing.enter_context(_alone_in(where))
         closing.enter_context(randomness.apart(run.accelerator.device, chosen.seed % 2**32))
         run.interrupt = closing.enter_context(listening())
         run.go(resume)
