@@ -10,6 +10,8 @@ import torch
 from zoo import files
 from zoo.builder import build, load
 from zoo.errors import EvaluationError, FileError, RegistryError, SpecError, ZooError
+from zoo.interfaces import Place, Regularizer
+from zoo.posterior import Posterior
 from zoo.spec import parse
 
 TINY = "8x8x1/conv4x4x3(width=4, blocks=1)/fc4(hidden=[16])+kl"
@@ -78,7 +80,7 @@ def test_a_stack_without_a_prior_says_how_to_sample():
 def test_outputs_survive_a_save_bit_by_bit(tmp_path):
     stack = build(TINY)
     x = torch.rand(3, 1, 8, 8)
-    stack.level(1).finish(torch.randn(50, 3, 4, 4) * 5 + 2)
+    stack.level(1).finish(Posterior(torch.randn(50, 3, 4, 4) * 5 + 2))
     folder = stack.save(tmp_path / "stack", report={"summary": "none"})
     again = load(folder)
     assert torch.equal(stack.encode(x), again.encode(x))
@@ -193,19 +195,44 @@ def test_standardising_gives_unit_scale_and_is_undone_by_decode():
         before = stack(x)
         level = stack.level(1)
         for _ in range(2):  # a second time composes with the first
-            level.finish(stack.encode(x) * 3 + 1 if level.shift.any() else stack.encode(x))
+            level.finish(Posterior(stack.encode(x) * 3 + 1 if level.shift.any() else stack.encode(x)))
             z = stack.encode(x)
-        level.finish(z)
+        level.finish(Posterior(z))
         z = stack.encode(x)
         assert z.mean((0, 2, 3)).numpy() == pytest.approx(0, abs=1e-3)
         assert z.std((0, 2, 3)).numpy() == pytest.approx(1, abs=1e-2)
         assert torch.allclose(stack(x), before, atol=1e-4)
 
 
-def test_a_level_with_a_prior_keeps_the_priors_scale():
-    stack = build("8x8x1/fc4+kl")
-    stack.level(1).finish(torch.randn(20, 4) * 7)
-    assert stack.level(1).scale.eq(1).all()
+@pytest.mark.parametrize("noise", ["local", "feature"])
+def test_draws_of_a_level_with_a_prior_come_to_the_priors_scale(noise):
+    level = build(f"8x8x1/conv2x2x3(width=4, noise={noise})+kl").level(1)
+    mean = torch.randn(5000, 3, 2, 2) * torch.tensor([3.0, 1.0, 0.0])[:, None, None] + 2
+    logvar = torch.tensor([4.0, 0.25, 1.0]).log().expand(5000, 3)
+    logvar = logvar[..., None, None].expand(5000, 3, 2, 2) if noise == "local" else logvar
+    posterior = Posterior(mean, logvar, noise)
+    level.finish(posterior)
+    draws = posterior.scaled(level.shift, level.scale).sample()
+    assert draws.mean((0, 2, 3)).numpy() == pytest.approx(0, abs=0.03)
+    assert draws.std((0, 2, 3)).numpy() == pytest.approx(1, abs=0.03)
+    assert level.scale.flatten().numpy() == pytest.approx([13**0.5, 1.25**0.5, 1], rel=0.03)
+
+
+def test_codes_that_a_term_draws_in_its_own_way_keep_their_scale():
+    class Rounding(Regularizer):
+        prior = False
+
+        def forward(self, trip):
+            return trip.z.sum() * 0
+
+        def draw(self, posterior):
+            return posterior.mean.round()
+
+    level = build("8x8x1/fc4").level(1)
+    level.terms["rounding"] = Rounding(Place((1, 8, 8), (4,)), 1.0)
+    level.finish(Posterior(torch.randn(20, 4) * 7))
+    assert level.scale.eq(1).all()
+    assert level.trained
 
 
 def test_sensitivity_is_the_pixels_derivative_by_feature():

@@ -31,8 +31,8 @@ class Level(nn.Module):
         stage: the two maps.
         terms: by name, in the order of the sentence; exactly one likelihood among them.
 
-    The buffers ``shift`` and ``scale`` bring the codes of a level without a prior to unit scale; ``finish`` sets
-    them from training codes when the level is finished. ``encode`` and ``decode`` include them. The buffer ``trained``
+    The buffers ``shift`` and ``scale`` bring the codes of a level to unit scale; ``finish`` sets them from training
+    codes when the level is finished. ``encode`` and ``decode`` include them. The buffer ``trained``
     says that it has been finished once: when it trains on, its stage is not prepared anew. The buffer ``emphasis``
     weighs the features of an upper level's input by what they mean in pixels (``Stack.sensitivity``): the stage, and
     the terms of a loss in codes, see the input times it, so that an error there counts as it will in the image.
@@ -119,19 +119,28 @@ class Level(nn.Module):
         self.stage.prepare(x * self.emphasis)
 
     @torch.no_grad()
-    def finish(self, codes: Tensor) -> None:
-        """Mark the level as trained, and fold the feature means and deviations of these codes into shift and scale.
+    def finish(self, posterior: Posterior) -> None:
+        """Mark the level as trained, and fold its features' means and deviations into shift and scale.
 
-        A level with a prior keeps the prior's scale, and a feature that never varies keeps its own.
+        Of a level with a prior they are those of draws from the posteriors, so that as a whole these have the prior's
+        mean and deviation in every feature, however weakly its regularizer has pulled; else those of the posteriors'
+        means. A feature that never varies keeps its own scale, and so do the codes of a regularizer with a ``draw`` of
+        its own, which may live on a grid.
 
         Args:
-            codes: (N, *code), of training inputs, as ``encode`` gives them now.
+            posterior: of many training inputs, as ``encode`` gives it now: (N, *code).
         """
         self.trained.fill_(True)
-        if self.prior is not None:
+        if any(type(term).draw is not Regularizer.draw for term in self.regularizers):
             return
-        over = [axis for axis in range(codes.ndim) if axis != 1]
-        deviation, mean = (value.reshape(self.shift.shape) for value in torch.std_mean(codes, over, correction=0))
+        over = [axis for axis in range(posterior.mean.ndim) if axis != 1]
+        variance, mean = (
+            value.reshape(self.shift.shape) for value in torch.var_mean(posterior.mean, over, correction=0)
+        )
+        if self.prior is not None and posterior.logvar is not None:
+            noise = posterior.logvar.exp()
+            variance = variance + noise.mean([axis for axis in range(noise.ndim) if axis != 1]).reshape(variance.shape)
+        deviation = variance.sqrt()
         deviation = torch.where(deviation > 1e-6, deviation, 1.0)
         self.shift.add_(mean * self.scale)
         self.scale.mul_(deviation)

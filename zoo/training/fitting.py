@@ -17,11 +17,12 @@ from zoo.cache.folder import held_if_free
 from zoo.data import images
 from zoo.data.augmentation import Augmented
 from zoo.errors import SpecError, TrainingError
+from zoo.posterior import joined
 from zoo.training import randomness, records
 from zoo.training.checkpoints import Checkpoint, Shelf
 from zoo.training.courses import Course
 from zoo.training.interrupts import InterruptedTrainingError, listening
-from zoo.training.loop import PREPARED_ELEMENTS, Loop
+from zoo.training.loop import Loop
 from zoo.training.material import Material
 from zoo.training.objectives import HeadLearner, LevelInCodes, LevelInPixels, WholeStack
 from zoo.training.options import DEFAULT_EPOCHS, Options
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from zoo.training.objectives import Learner
 
 REFINE_RATE = 0.1
+FINISHED_ELEMENTS = 2**24
+"""Numbers of codes that a finished level's scale is measured on, at most: 4,096 codes of 8x8x64."""
 
 
 def fit(
@@ -132,10 +135,10 @@ class _Fit:
                 share = phase.share / sum(other.share for other in phases)
                 opens, closes = place == 0, place == len(phases) - 1
                 yield partial(self._level, level=level, phase=phase, share=share, opens=opens, closes=closes)
-        if stack.head is not None and self.options.level in (None, len(levels) + 1):
-            yield self._head
         if self.options.refine and self.options.level is None:
             yield self._refinement
+        if stack.head is not None and self.options.level in (None, len(levels) + 1):
+            yield self._head  # last: it learns the codes that are there to stay
 
     def _level(self, number: int, *, level: int, phase: Phase, **place: Any) -> Course:
         in_pixels = level > 1 and (phase.loss_in or self.options.loss_in) == "pixels"
@@ -152,12 +155,11 @@ class _Fit:
         return Course(number, levels + 1, self.options.loss_in, learner, source, self._validate, closes=False)
 
     def _refinement(self, number: int) -> Course:
-        """Everything end to end; the levels have their scales, and nothing is prepared or folded again."""
+        """Everything end to end. Nothing is prepared again, and only the top level's scale is measured anew."""
         learner = WholeStack(self.stack)
         return Course(
-            number, learner.number, "refine", learner, self._images(), self._validate,
-            scale=REFINE_RATE, opens=False, closes=False,
-        )  # fmt: skip
+            number, learner.number, "refine", learner, self._images(), self._validate, scale=REFINE_RATE, opens=False
+        )
 
     def _images(self) -> Source:
         """The training images, or fresh views of them."""
@@ -208,9 +210,9 @@ class _Fit:
             level, kept = self.stack.level(course.level), self.material.kept
             size = torch.Size(level.code_shape).numel()
             order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(self.options.seed))
-            few = kept.subset(order[: max(2, min(len(kept), PREPARED_ELEMENTS // size))])
+            few = kept.subset(order[: max(2, min(len(kept), FINISHED_ELEMENTS // size))])
             batches = (few.batch(slice(start, start + 250)) for start in range(0, len(few), 250))
-            level.finish(torch.cat([self.stack.encode(x.to(self.stack.device), course.level) for x in batches]))
+            level.finish(joined([self.stack.posterior(x.to(self.stack.device), course.level) for x in batches]))
         if self.shelf is not None and self.accelerator.is_main_process:
             done = Checkpoint(course.number, steps, finished=True, facts={"history": self.reporter.length()})
             done.put("stack", dict(self.stack.state_dict()))
