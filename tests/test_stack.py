@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from zoo import files
+from zoo import files, registry
 from zoo.builder import build, load
 from zoo.errors import EvaluationError, FileError, RegistryError, SpecError, ZooError
 from zoo.interfaces import Place, Regularizer
@@ -133,6 +133,22 @@ def flip(config, folder):
     path.write_bytes(data)
 
 
+def test_a_saved_stack_keeps_the_defaults_it_was_built_with(tmp_path, monkeypatch):
+    build("8x8x1/conv4x4x3(width=4)/conv2x2x5(width=4)+kl").save(tmp_path)
+    written = [level["spec"] for level in files.read_config(tmp_path)["levels"]]
+    assert "conv4x4x3(blocks=1, " in written[0]
+    assert "conv2x2x5(blocks=0, " in written[1]
+    assert written[1].endswith("+gaussian(weight=1)+kl(weight=1)")
+    changed = registry.find("kl").load()
+    monkeypatch.setitem(changed.__init__.__kwdefaults__, "weight", 7.0)
+    assert build("8x8x1/fc4+kl").level(1).terms["kl"].weight == 7
+    loaded = load(tmp_path)
+    assert loaded.level(2).terms["kl"].weight == 1
+    assert str(loaded.spec) == "8x8x1/conv4x4x3(width=4)/conv2x2x5(width=4)+kl"
+    loaded.save(tmp_path / "again")
+    assert [level["spec"] for level in files.read_config(tmp_path / "again")["levels"]] == written
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -141,11 +157,18 @@ def flip(config, folder):
         (lambda config, folder: config["levels"][0].update(bytes=3), "bytes"),
         (lambda config, folder: config["levels"][0].update(file="../x.safetensors"), "plain name"),
         (lambda config, folder: config["levels"][0].update(file="level.bin"), "plain name"),
-        (lambda config, folder: config["levels"].pop(), "parts"),
+        (lambda config, folder: config["levels"].pop(), "'levels' are"),
         (lambda config, folder: config.update(format_version=2), "upgrade"),
         (
             lambda config, folder: config.update(spec="8x8x1/conv4x4x2(width=4, blocks=1)/fc4(hidden=[16])+kl"),
-            "shape|wants",
+            "'levels' are",
+        ),
+        (lambda config, folder: config["levels"][0].update(spec=config["levels"][1]["spec"]), "'levels' are"),
+        (
+            lambda config, folder: config["levels"][0].update(
+                spec=config["levels"][0]["spec"].replace("width=4", "width=8")
+            ),
+            "wants",
         ),
         (lambda config, folder: config.update(spec="8x8x1/cnov4x4x2/fc4+kl"), "did you mean"),
         (lambda config, folder: config.update(spec=7), "spec"),

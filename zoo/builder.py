@@ -69,12 +69,9 @@ def load(folder: str | Path, *, part: Literal["encoder", "decoder"] | None = Non
     config = files.read_config(folder)
     _check_plugins(config)
     with torch.device("meta"):
-        stack = _assemble(parse(config["spec"]))
+        stack = _assemble(_written(config, folder / files.CONFIG))
+    stack.spec = parse(config["spec"])
     modules: list[nn.Module] = [*stack.levels, *([] if stack.head is None else [stack.head])]
-    if len(modules) != len(config["levels"]):
-        raise FileError(
-            f"{folder / files.CONFIG}: {config['spec']} has {len(modules)} parts, 'levels' {len(config['levels'])}"
-        )
     other = {"encoder": "decoder", "decoder": "encoder", None: None}[part]
     for module, level in zip(modules, config["levels"], strict=True):
         if other and isinstance(module, Level):
@@ -221,11 +218,22 @@ def _construct(found: _Found, place: Place, spec: StackSpec) -> Part:
     if item.shape and found.kind in ("regularizer", "reconstruction"):
         raise SpecError(f"{item.name} is a term: it has no shape of its own", str(spec), item.position)
     try:
-        return cast("Part", cast("Any", cls)(place, **options))
+        part = cast("Part", cast("Any", cls)(place, **options))
     except SpecError as error:
         if error.position is not None:
             raise
         raise SpecError(error.problem, str(spec), item.position) from error
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    part.item = _written_out(item, part, {**defaults, **options})
+    return part
+
+
+def _written_out(item: Item, part: Part, options: dict[str, Any]) -> Item:
+    """The item with its shape and all its options."""
+    shape = item.shape or (_sentence_shape(part.code_shape) if isinstance(part, Stage) else ())
+    settled = {name: getattr(part, name, None) if value is None else value for name, value in options.items()}
+    plain = {name: value for name, value in settled.items() if isinstance(value, int | float | str | tuple)}
+    return Item(item.name, shape, None, tuple(plain.items()))
 
 
 def _check_type(item: Item, name: str, value: Value, parameter: inspect.Parameter, cls: type, spec: StackSpec) -> None:
@@ -269,6 +277,11 @@ def _tensor_shape(shape: tuple[int, ...]) -> Shape:
     return (shape[2], shape[0], shape[1]) if len(shape) == 3 else shape
 
 
+def _sentence_shape(shape: Shape) -> tuple[int, ...]:
+    """(C, H, W) of the tensors to HxWxC of the sentence."""
+    return (shape[1], shape[2], shape[0]) if len(shape) == 3 else shape
+
+
 def _check_size(shape: Shape, spec: StackSpec, item: Item | None) -> None:
     size = 1
     for side in shape:
@@ -289,8 +302,25 @@ def _check_plugins(config: dict[str, Any]) -> None:
                 registry.find(item.name)
             except RegistryError as error:
                 origin = recorded.get(item.name) if isinstance(recorded, dict) else None
-                hint = f"\nThe stack was saved with {item.name!r} from {origin}: install it." if origin else ""
+                way = "keep that one" if item.name in registry.names() else "install it"
+                hint = f"\nThe stack was saved with {item.name!r} from {origin}: {way}." if origin else ""
                 raise RegistryError(f"{error}{hint}") from error
+
+
+def _written(config: dict[str, Any], path: Path) -> StackSpec:
+    """The sentence with all options, from the levels of a config: what was a default then may not be one now."""
+    spec = parse(config["spec"])
+    levels = [level for part in config["levels"] for level in parse(part["spec"]).levels]
+    if len(levels) != len(spec.levels) or not all(map(_says, levels, spec.levels)):
+        raise FileError(f"{path}: 'spec' is {spec}, but 'levels' are {' and '.join(map(str, levels)) or 'none'}")
+    return StackSpec(tuple(levels), spec.input)
+
+
+def _says(full: LevelSpec, short: LevelSpec) -> bool:
+    """Whether a level with everything written out is the one that the sentence means."""
+    first, named = short.items[0], [item.name for item in full.items[1:]]
+    same = full.items[0].name == first.name and first.shape in ((), full.items[0].shape)
+    return same and all(item.name in named for item in short.items[1:])
 
 
 def _fill(module: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:

@@ -155,15 +155,17 @@ class _Encoder:
     def rows(self, wanted: range, tick: Callable[[int], None]) -> dict[str, Tensor]:
         """The codes of these rows: view after view, image after image."""
         count = len(self.images)
-        parts: list[dict[str, Tensor]] = []
+        rows: dict[str, Tensor] = {}
         first = wanted.start
         while first < wanted.stop:
             view, place = divmod(first, count)
             size = min(BATCH, wanted.stop - first, count - place)
-            parts.append(self._batch(view, place, size))
+            for name, part in self._batch(view, place, size).items():
+                if name not in rows:  # all of it at once: small parts between a network's large ones tear the heap
+                    rows[name] = part.new_empty(len(wanted), *part.shape[1:])
+                rows[name][first - wanted.start :][:size] = part
             first += size
             tick(size)
-        rows = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return {name: halved(codes) for name, codes in rows.items()} if self.coding.dtype == "float16" else rows
 
     def _batch(self, view: int, place: int, size: int) -> dict[str, Tensor]:
@@ -195,7 +197,8 @@ def _key(stack: Stack, images: Images, levels: int, coding: Coding) -> cache.Key
         for name, tensor in level.state_dict().items()
         if not name.startswith("terms.")
     }
-    stages = [spec.items[0] for spec in stack.spec.levels[:levels]]
+    short = [spec.items[0] for spec in stack.spec.levels[:levels]]
+    stages = [level.stage.item or item for level, item in zip(stack.lower(levels), short, strict=True)]
     parts = {
         "stages": [str(stage) for stage in stages],
         "plugins": [registry.find(stage.name).origin for stage in stages],
@@ -204,6 +207,6 @@ def _key(stack: Stack, images: Images, levels: int, coding: Coding) -> cache.Key
         "data": images.fingerprint,
         **coding.describe(),
     }
-    lower = "/".join(map(str, stages))
+    lower = "/".join(map(str, short))
     title = f"{lower} of {images.name} ({images.split})"
     return cache.Key("codes", title, parts, tuple(name for name in parts if name not in ("data", "plugins")))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from zoo.posterior import Posterior
+    from zoo.spec import Item
 
 Shape = tuple[int, ...]
 """A shape without the batch, in tensor order: (C, H, W) for images and maps, (N,) for vectors."""
@@ -134,6 +135,11 @@ class Part(nn.Module, ABC):
 
     positional: ClassVar[str | None] = None
     """The option that a value without a key means, as the weight in ``kl(0.5)``."""
+
+    item: Item | None = None
+    """What stands for it in the sentence with every option written out: ``build`` sets it, and a saved stack keeps it,
+    so that a default which changes later changes no stack that was saved before. An option whose default is None is
+    written out when the class has settled it, in an attribute of the same name."""
 
 
 class Stage(Part):

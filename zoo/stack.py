@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from zoo import files, registry
 from zoo.errors import EvaluationError, SpecError
 from zoo.interfaces import Head, Reconstruction, Regularizer, RoundTrip, Shape, Stage, Term
+from zoo.spec import LevelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
     from typing import Any
 
+    from zoo.interfaces import Part
     from zoo.posterior import Posterior
     from zoo.spec import StackSpec
 
@@ -71,6 +73,13 @@ class Level(nn.Module):
     def reconstructions(self) -> list[Reconstruction]:
         """The terms on what came back."""
         return [term for term in self.terms.values() if isinstance(term, Reconstruction)]
+
+    @property
+    def written_out(self) -> LevelSpec | None:
+        """The level's part of the sentence with every option, None for parts that no sentence built."""
+        items = [cast("Part", part).item for part in (self.stage, *self.terms.values())]
+        known = tuple(item for item in items if item is not None)
+        return LevelSpec(known) if len(known) == len(items) else None
 
     @property
     def prior(self) -> Regularizer | None:
@@ -280,7 +289,7 @@ class Stack(nn.Module):
         """What config.json says of the stack beside its files: JSON-ready."""
         parts = [
             {
-                "spec": str(spec),
+                "spec": str(level.written_out or spec),
                 "input_shape": list(level.input_shape),
                 "code_shape": list(level.code_shape),
                 "posterior": level.stage.place.posterior,
@@ -289,9 +298,9 @@ class Stack(nn.Module):
             for spec, level in zip(self.spec.levels, self.lower(), strict=False)
         ]
         if self.head is not None:
-            parts.append({"spec": str(self.spec.levels[-1]), "input_shape": list(self.code_shape)})
+            parts.append({"spec": str(self.head.item or self.spec.levels[-1]), "input_shape": list(self.code_shape)})
         names = {item.name for level in self.spec.levels for item in level.items}
-        names |= {name for level in self.lower() for name in level.terms if name.isalpha()}
+        names |= {item.name for level in self.lower() if level.written_out for item in level.written_out.items}
         return {
             "spec": str(self.spec),
             "plugins": {name: registry.find(name).origin for name in sorted(names)},

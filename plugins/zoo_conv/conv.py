@@ -84,6 +84,7 @@ class Conv(Stage):
         if width < 1 or blocks < 0:
             raise SpecError("width is at least 1 and blocks at least 0")
         self.noise: Noise = noise
+        self.blocks = blocks
         steps = _steps(place.input_shape, code)
         widths = [width * 2 ** min(depth, 3) for depth in range(len(steps))] or [width]
         plan = _Plan(place.input_shape, steps, widths, blocks, norm)
@@ -91,9 +92,9 @@ class Conv(Stage):
             self.encoder: nn.Module = _MapEncoder(plan, code[0], place.posterior, noise, linear=linear)
             self.decoder: nn.Module = _MapDecoder(plan, code[0], up, linear=linear)
         else:
-            hidden = hidden or 2 * code[0]
-            self.encoder = _VectorEncoder(plan, code[0], place.posterior, hidden, linear=linear)
-            self.decoder = _VectorDecoder(plan, code[0], up, hidden, linear=linear)
+            self.hidden = hidden or 2 * code[0]
+            self.encoder = _VectorEncoder(plan, code[0], place.posterior, self.hidden, linear=linear)
+            self.decoder = _VectorDecoder(plan, code[0], up, self.hidden, linear=linear)
 
     def encode(self, x: Tensor) -> Posterior:
         """Images (B, C, H, W) in [0, 1], or a unit-scale map, to a posterior over (B, *code)."""

@@ -38,6 +38,8 @@ def list_names(pattern: str, kind: str | None, *, pretrained: bool, as_json: boo
         click.echo(columns([[*row.values()] for row in rows]))
     else:
         click.echo("Nothing of that name." if pattern != "*" else "Nothing yet.", err=True)
+    if note := registry.unused():
+        click.echo(note, err=True)
 
 
 @click.command()

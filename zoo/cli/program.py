@@ -41,6 +41,13 @@ class Program(click.Group):
         entry = registry.commands().get(cmd_name)
         return None if entry is None else Offered(entry)
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The program's own, and which plugins are not in use: what they offer is missing from the list above."""
+        super().format_epilog(ctx, formatter)
+        if note := registry.unused():
+            formatter.write_paragraph()
+            formatter.write_text(note)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command. What goes wrong becomes a message and an exit code; with ``--debug`` it stays an exception."""
         try:

@@ -9,6 +9,6 @@ from __future__ import annotations
 
 from zoo.registry.discovery import BLOCKED, Plugin
 from zoo.registry.entries import USES, Entry
-from zoo.registry.lookup import commands, find, names, plugins, refresh
+from zoo.registry.lookup import commands, find, names, plugins, refresh, unused
 
-__all__ = ["BLOCKED", "USES", "Entry", "Plugin", "commands", "find", "names", "plugins", "refresh"]
+__all__ = ["BLOCKED", "USES", "Entry", "Plugin", "commands", "find", "names", "plugins", "refresh", "unused"]

@@ -61,7 +61,8 @@ def find(name: str, *, kinds: Collection[str] | None = None) -> Entry:
     if other := next(iter(rivals or offered), None):
         raise RegistryError(f"{name!r} is no {asked} but a {other.kind}: {USES[other.kind].format(name=name)}")
     known = {entry.name for entry in _offers() if entry.kind in wanted}
-    raise RegistryError(f"no plugin offers a {asked} named {name!r}; {nearest(name, known)}{_unused()}")
+    problem = f"no plugin offers a {asked} named {name!r}; {nearest(name, known)}"
+    raise RegistryError("\n".join(filter(None, [problem, unused()])))
 
 
 def plugins() -> list[Plugin]:
@@ -72,6 +73,12 @@ def plugins() -> list[Plugin]:
 def commands() -> dict[str, Entry]:
     """The commands that plugins add, to be listed; to run one, ``find`` it: that refuses a name offered twice."""
     return {entry.name: entry for entry in _offers() if entry.kind == "command"}
+
+
+def unused() -> str:
+    """A line that names the plugins which are installed and not in use, broken or blocked; empty where all are."""
+    found = [plugin.name for plugin in installed() if plugin.error]
+    return f"Not in use: {', '.join(found)}; `zoo plugins` says why." if found else ""
 
 
 def refresh() -> None:
@@ -100,8 +107,3 @@ def _clash(rivals: list[Entry]) -> str:
     distinct = len({entry.plugin for entry in rivals}) == len(rivals)
     ways = " or ".join(f"{BLOCKED}={entry.plugin if distinct else entry.distribution}" for entry in rivals)
     return f"{rivals[0].name!r} is offered {len(rivals)} times, {places}: uninstall one of them, or set {ways}"
-
-
-def _unused() -> str:
-    unused = [plugin.name for plugin in installed() if plugin.error]
-    return f"\nNot in use: {', '.join(unused)}; `zoo plugins` says why." if unused else ""

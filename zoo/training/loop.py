@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from math import isfinite
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from zoo.training.players import players
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from accelerate.accelerator import Accelerator
     from torch import Tensor, nn
@@ -163,13 +164,13 @@ class _Run:
         momentum = schedules.momentum(progress) if self.options.schedule == "onecycle" else None
         for critic in self.critics:
             _learning(critic.parameters, on=False)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        with self._precision():
             losses: Losses = self.forward(batch, labels)
         self._check(losses)
         norm = torch.zeros(()) if self.stage is None else self.stage.step(losses.total, factor, momentum)
         for critic in self.critics:
             _learning(critic.parameters, on=True)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            with self._precision():
                 loss = self.course.learner.critic_loss(critic.name, losses)
             critic.step(loss, factor, momentum)
         self.average.update(self.step)
@@ -188,7 +189,9 @@ class _Run:
         batch = source.batch(index).to(self.device, non_blocking=True)
         if batch.ndim == 4:
             batch = batch.contiguous(memory_format=torch.channels_last)
-        return batch, None if source.labels is None else source.labels[index].to(self.device)
+        if source.labels is None or not self.course.learner.labelled:
+            return batch, None
+        return batch, source.labels[index].to(self.device)
 
     def _prepare(self) -> None:
         """Show the learner a seeded sample of its source, for a start that knows the data."""
@@ -203,6 +206,13 @@ class _Run:
             return self.options.precision == "bf16"
         self.course.learner.train()
         return precision.choose(self.course.learner, *self._batch())
+
+    def _precision(self) -> AbstractContextManager[None]:
+        """Autocast for bf16; for fp32 nothing, unless the caller has autocast on: entering it shows in a small step."""
+        kind = self.device.type
+        if self.bf16 or torch.is_autocast_enabled(kind):
+            return torch.autocast(kind, torch.bfloat16, enabled=self.bf16)
+        return nullcontext()
 
     def _check(self, losses: Losses) -> None:
         loss = losses.total.item()

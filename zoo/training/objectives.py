@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +32,7 @@ class Losses:
     Args:
         total: what is minimised, a scalar: the weighted sum of the terms over the number of elements of one input.
         terms: every term by name, in nats per image and not weighted.
-        seen: what the critics read, detached.
+        seen: what the critics read once it is detached.
     """
 
     total: Tensor
@@ -40,6 +42,9 @@ class Losses:
 
 class Learner(nn.Module):
     """What is trained, with its objective. Only what learns is registered in it."""
+
+    labelled: ClassVar[bool] = False
+    """``forward`` reads the labels; others are not given any, as gathering them takes a part of a small step."""
 
     @abstractmethod
     def forward(self, batch: Tensor, labels: Tensor | None = None) -> Losses:
@@ -96,7 +101,7 @@ class _TermsLearner(Learner):
         return {name: term.critic for name, term in self.terms if term.critic is not None}
 
     def critic_loss(self, name: str, losses: Losses) -> Tensor:
-        trip = cast("RoundTrip", losses.seen)
+        trip = cast("RoundTrip", losses.seen).detach()
         return dict(self.terms)[name].critic_loss(trip) / _elements(trip.x)
 
     def prepare(self, sample: Tensor) -> None:
@@ -172,6 +177,8 @@ class WholeStack(_TermsLearner):
 class HeadLearner(Learner):
     """A head, on cached codes or with its loss in images."""
 
+    labelled = True
+
     def __init__(self, stack: Stack, loss_in: LossIn) -> None:
         super().__init__()
         if stack.head is None:
@@ -215,8 +222,8 @@ def _terms(level: Level) -> list[tuple[str, Term]]:
 def _losses(trip: RoundTrip, terms: Iterable[tuple[str, Term]]) -> Losses:
     terms = list(terms)
     values = {name: term(trip) for name, term in terms}
-    total = torch.stack([term.weight * values[name] for name, term in terms]).sum() / _elements(trip.x)
-    return Losses(total, values, trip.detach())
+    total = reduce(add, (term.weight * values[name] for name, term in terms)) / _elements(trip.x)
+    return Losses(total, values, trip)
 
 
 def _elements(x: Tensor) -> int:

@@ -28,6 +28,7 @@ def describe(stack: Stack, options: Options, material: Material) -> dict[str, An
     names = {item.name for level in stack.spec.levels for item in level.items}
     return {
         "spec": str(stack.spec),
+        "levels": [str(level.written_out or "") for level in stack.lower()],
         "data": _named(material.train),
         "val": _named(material.held),
         "options": options.describe(),
@@ -53,7 +54,7 @@ def read(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise TrainingError(f"there is no run to resume in {folder}: {RUN} is missing. Without --resume one begins")
     run = files.read_json(path)
-    kinds = {"spec": str, "data": dict, "val": dict, "options": dict, "weights": str, "setting": dict}
+    kinds = {"spec": str, "levels": list, "data": dict, "val": dict, "options": dict, "weights": str, "setting": dict}
     for key, kind in kinds.items():
         if not isinstance(run.get(key), kind):
             raise FileError(
@@ -78,7 +79,10 @@ def compare(
         TrainingError: the sentence, the data, an option or the first weights are others; it says which, and how.
     """
     defaults = Options(epochs=None).describe()
-    old, new = ({"spec": run["spec"], **_flat(run), **defaults, **run["options"]} for run in (then, now))
+    old, new = (
+        {"spec": run["spec"], "levels": run["levels"], **_flat(run), **defaults, **run["options"]}
+        for run in (then, now)
+    )
     if not begun:
         old["first weights"], new["first weights"] = then["weights"][:12], now["weights"][:12]
     differing = [
@@ -98,11 +102,12 @@ def compare(
         warn(f"resumed under another setting ({'; '.join(changed)}): the numbers may differ in their last digits")
 
 
-def _flat(run: dict[str, Any]) -> dict[str, str]:
-    return {
+def _flat(run: dict[str, Any]) -> dict[str, Any]:
+    images = {
         part: f"{run[part].get('count')} images of {run[part].get('name')}, {str(run[part].get('sha256'))[:12]}"
         for part in ("data", "val")
     }
+    return {"spec": run["spec"], "levels": run["levels"], **images}
 
 
 def _named(images: Images) -> dict[str, Any]:
