@@ -1,4 +1,4 @@
-"""Run the benchmarks, all or those that are named; 1 is the exit status when a bar is missed."""
+"""Run the benchmarks, those that are named or all but the long ones; 1 is the exit status when a bar is missed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def main() -> int:
         print("\n".join(f"{name}: {(module.__doc__ or '').splitlines()[0]}" for name, module in there.items()))
         return 0
     rows: list[Row] = []
-    for name in arguments.names or there:
+    for name in arguments.names or [name for name, module in there.items() if not getattr(module, "LONG", False)]:
         print(f"{name}: {(there[name].__doc__ or '').splitlines()[0]}\n", flush=True)
         measured: list[Row] = there[name].run()
         print(table(measured), end="\n\n", flush=True)
@@ -62,7 +62,8 @@ def table(rows: Sequence[Row]) -> str:
 
 def _arguments(there: dict[str, ModuleType]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(there)}; all when none is given")
+    choice = f"of: {', '.join(there)}; when none is given, all but those that take an hour"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=choice)
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the rows, the machine and the versions")
     parser.add_argument("--list", action="store_true", help="say what there is")
     arguments = parser.parse_args()

@@ -26,7 +26,7 @@ class MMD(Regularizer):
     vector per image. The draws come from torch's global generator.
 
     Args:
-        weight: chosen by measurement against the calibrated Gaussian reconstruction.
+        weight: chosen by measurement against the calibrated Gaussian reconstruction (docs/unit.md).
         kernel: ``"imq"``, the sum of C / (C + d^2) over seven C = 2 z t, z the size of a code and t from 0.1 to 10; or
             ``"rbf"``, exp(-d^2 / 2s) with s taken from the batch's own distances.
         biased: the V-statistic, never negative, instead of the unbiased estimate, which may be.
@@ -51,7 +51,7 @@ class MMD(Regularizer):
         self,
         place: Place,
         *,
-        weight: float = 300.0,
+        weight: float = 100.0,
         kernel: Kernel = "imq",
         biased: bool = False,
         detach: bool = False,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from zoo import files
-from zoo.errors import FileError, TrainingError
+from zoo.errors import FileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,9 +68,9 @@ class Shelf:
             "finished": checkpoint.finished,
             **checkpoint.facts,
         }
-        files.write_tensors(path, _apart(checkpoint.tensors), {"state": json.dumps(facts)})
-        for old in self._all()[:-KEPT]:
-            old.unlink(missing_ok=True)
+        tensors, state = _apart(checkpoint.tensors), json.dumps(facts)
+        files.write_tensors(path, tensors, {"state": state, "sha256": _digest(tensors, state)})
+        self._prune()
         return path
 
     def load(self, which: str, say: Callable[[str], None] = lambda _: None) -> Checkpoint | None:
@@ -100,6 +101,11 @@ class Shelf:
         for path in self._all():
             if checkpoint is None or path.name > _name(checkpoint):
                 path.unlink()
+        self._prune()
+
+    def _prune(self) -> None:
+        for old in self._all()[:-KEPT]:
+            old.unlink(missing_ok=True)
 
     def _all(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("[0-9]*.safetensors"))
@@ -112,10 +118,16 @@ def _name(checkpoint: Checkpoint) -> str:
 
 def _read(path: Path) -> Checkpoint:
     tensors, metadata = files.read_tensors(path)
-    if "state" not in metadata:
-        raise TrainingError(f"{path} is no checkpoint of a run")
-    facts = json.loads(metadata["state"])
+    state = metadata.get("state", "")
+    if metadata.get("sha256") != _digest(tensors, state):
+        raise FileError(f"{path} is damaged, or no checkpoint of a run: its sha256 is another")
+    facts = json.loads(state)
     return Checkpoint(facts.pop("course"), facts.pop("step"), facts.pop("finished"), facts, tensors)
+
+
+def _digest(tensors: dict[str, Tensor], state: str) -> str:
+    """The sha256 of all that a checkpoint holds: safetensors itself finds no flipped bit."""
+    return sha256((files.digest(dict(sorted(tensors.items()))) + state).encode()).hexdigest()
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

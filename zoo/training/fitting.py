@@ -18,7 +18,7 @@ from zoo.data import images
 from zoo.data.augmentation import Augmented
 from zoo.errors import SpecError, TrainingError
 from zoo.posterior import joined
-from zoo.training import randomness, records
+from zoo.training import precision, randomness, records
 from zoo.training.checkpoints import Checkpoint, Shelf
 from zoo.training.courses import Course
 from zoo.training.interrupts import InterruptedTrainingError, listening
@@ -97,10 +97,11 @@ class _Fit:
     ) -> None:
         self.stack, self.options, self.where, self.material = stack, options, where, material
         self.lasting = lasting
-        self.accelerator = Accelerator(log_with=[*trackers(where)] if lasting else None, project_dir=where / "logs")
+        self.accelerator = Accelerator(log_with=[*trackers(lasting=lasting)] or None, project_dir=where / "logs")
         self.reporter = Reporter(where if lasting else None, self.accelerator, visible=visible)
         self.shelf = Shelf(where / "checkpoints") if lasting else None
         self.interrupt: Any = None
+        self.gains: bool | None = None
 
     def go(self, resume: bool | str) -> None:
         """Every course of the plan, from the first that is not finished."""
@@ -109,10 +110,12 @@ class _Fit:
         saved = self._resumed(resume)
         if self.lasting:
             self.accelerator.init_trackers("tensorboard")
-        self.stack.to(self.accelerator.device)
+        # From the start, and not level by level as they are trained: a level that was trained by a process before this
+        # one has to lie in memory as it did there, or its convolutions round otherwise.
+        self.stack.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         loop = Loop(
             self.stack, self.options, accelerator=self.accelerator, reporter=self.reporter,
-            shelf=self.shelf, interrupt=self.interrupt,
+            shelf=self.shelf, interrupt=self.interrupt, gains=self._gains(),
         )  # fmt: skip
         for number, prepare in enumerate(self._plan()):
             if saved is not None and (number, not saved.finished) < (saved.course, True):
@@ -224,10 +227,11 @@ class _Fit:
         if not resume:
             if self.shelf is not None and self.shelf.load("last") is not None:
                 raise TrainingError(f"{self.where} holds a run already: resume it (--resume), or choose another folder")
-            files.write_json(self.where / records.RUN, now)
+            files.write_json(self.where / records.RUN, {**now, "gains": self._gains()})
             self.reporter.cut(0)
             return None
         then = records.read(self.where)
+        self.gains = then.get("gains")
         saved = None if self.shelf is None else self.shelf.load("best" if resume == "best" else "last", self._warn)
         records.compare(then, now, self.where, begun=saved is not None, warn=self._warn)
         if saved is not None:
@@ -242,6 +246,12 @@ class _Fit:
             self.shelf.forget_after(saved)
         self.reporter.cut(0 if saved is None else saved.facts["history"])  # what the run will write again
         return saved
+
+    def _gains(self) -> bool:
+        """Whether bf16 gains, asked once a run: a busy machine may answer differently when the run is resumed."""
+        if self.gains is None:
+            self.gains = self.options.precision == "auto" and precision.gains(self.accelerator.device)
+        return self.gains
 
     def _warn(self, text: str) -> None:
         self.reporter.say(f"warning: {text}")

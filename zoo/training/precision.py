@@ -1,7 +1,8 @@
 """Which precision a course computes in: bf16 autocast where this machine gains by it and the loss stays the same.
 
-Whether bf16 gains is asked of the machine, once a process, on one fixed convolution, rather than of every learner: a
-busy machine would answer differently from run to run, and the same seed must give the same numbers.
+Whether bf16 gains is asked of the machine, once a run, on one fixed convolution, rather than of every learner: a busy
+machine would answer differently from time to time, and the same seed must give the same numbers. Whether the loss stays
+the same is asked of every learner.
 """
 
 from __future__ import annotations
@@ -23,11 +24,6 @@ WORTH = 0.8
 """bf16 gains when the fixed convolution takes at most this part of fp32's time (0.65 on a CPU with AVX512-bf16)."""
 EQUAL = 0.01
 """Losses this close, in nats per element, count as equal: a hundredth of a nat is 1 % of a standard deviation."""
-
-
-def choose(learner: Learner, batch: Tensor, labels: Tensor | None) -> bool:
-    """Whether to use bf16 for this learner; its weights, buffers and random state end as they were."""
-    return gains(batch.device) and equal(learner, batch, labels)
 
 
 @cache

@@ -112,6 +112,6 @@ class Reporter:
                 file.truncate(length)
 
 
-def trackers(out: Path | None) -> list[str]:
-    """The trackers of accelerate that this machine can feed."""
-    return ["tensorboard"] if out is not None and find_spec("tensorboard") is not None else []
+def trackers(*, lasting: bool) -> list[str]:
+    """The trackers of accelerate that this machine can feed, for a run that leaves something behind."""
+    return ["tensorboard"] if lasting and find_spec("tensorboard") is not None else []
