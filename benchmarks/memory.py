@@ -1,4 +1,4 @@
-"""How much memory a run takes for itself, over the imports: ten times the images beside as they are (Linux)."""
+"""How much memory a process holds for itself, at most: with ten times the images beside with one time (Linux)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from PIL import Image
 from benchmarks.rows import Row
 
 MB = 10**6
-FILES = 5_000
-"""Images of 64x64x3 in a folder, 61 MB; then ten times as many."""
-IMAGES = 6_000
-"""The same in one file: as many as a level looks at before its first step, at most."""
+FILES = 5_500
+"""Images of 64x64x3 in a folder, 68 MB, as many as a shard of the cache holds; then ten times as many."""
+IMAGES = 4_000
+"""The same in one file, 49 MB, and 16 MB of codes; then ten times as many."""
+PREPARED = 2**22
+"""Numbers that a level looks at before its first step: fewer than usual, or nothing that grows would be seen beside."""
 DIFFERENT = 100
 BATCHES = 200
 KINDS = {
@@ -62,8 +64,9 @@ def draw(folder: str) -> None:
 def learn(file: str) -> None:
     """Train level 1 on images, encode them, train level 2 on their codes."""
     from zoo.builder import build
-    from zoo.training import fit
+    from zoo.training import fit, loop
 
+    loop.PREPARED_ELEMENTS = PREPARED
     fit(build(SPEC), file, steps=20, precision="fp32", progress=False)
 
 
@@ -74,7 +77,7 @@ def _link(scratch: Path, count: int) -> None:
     folder.mkdir()
     for number in range(DIFFERENT):
         pixels = np.random.default_rng(number).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(seeds / f"{number}.png", compress_level=1)
+        Image.fromarray(pixels).save(seeds / f"{number}.png", compress_level=0)
     for number in range(count):
         os.link(seeds / f"{number % DIFFERENT}.png", folder / f"{number}.png")
 
@@ -89,7 +92,7 @@ def _write(path: Path, count: int) -> None:
 
 
 def _measured(scratch: Path, work: str, place: Path, **environ: str) -> int:
-    """The bytes that a process needs for this beside what it holds after its imports, each with an empty cache."""
+    """The most bytes that a process of its own holds while it does this, with an empty cache."""
     with tempfile.TemporaryDirectory(dir=scratch) as cache:
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.memory", work, str(place)], capture_output=True, text=True, check=False,

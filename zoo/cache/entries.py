@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from zoo.cache.shards import Key
 
 INDEX = "index.json"
+FORMAT_VERSION = 1
 FIELDS = {"title": str, "key": dict, "rows": int, "shards": list}
 SHARD_FIELDS = {"file": str, "first": int, "rows": int, "bytes": int, "sha256": str}
 
@@ -64,12 +66,13 @@ def verify(entry: Entry) -> list[str]:
 
 def clear(entry: Entry) -> bool:
     """Remove an entry, unless a process is at work on it; whether it is gone."""
-    with held_if_free(entry.folder.name) as free:
+    with suppress(FileError, OSError), held_if_free(entry.folder.name) as free:  # what others own may not be ours to do
         if free:
             # The index first: what is left of a removal that was cut short is then no entry any more.
             (entry.folder / INDEX).unlink(missing_ok=True)
             shutil.rmtree(entry.folder, ignore_errors=True)
-        return free and not entry.folder.exists()
+            return not entry.folder.exists()
+    return False
 
 
 def evict(*, keep: Path | None = None) -> list[Entry]:
@@ -100,6 +103,8 @@ def read_index(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileError(f"{folder} was never finished")
     index = files.read_json(path, largest=2**30)
+    if index.get("format_version") != FORMAT_VERSION:
+        raise FileError(f"{path}: format_version {index.get('format_version')!r}, this zoo reads {FORMAT_VERSION}")
     _check(index, FIELDS, path)
     for shard in index["shards"]:
         _check(shard, SHARD_FIELDS, path)
@@ -113,10 +118,13 @@ def damage(folder: Path, shard: dict[str, Any]) -> str | None:
     path = folder / shard["file"]
     if not path.is_file():
         return f"{path} is missing"
-    if path.stat().st_size != shard["bytes"]:
-        return f"{path} has {path.stat().st_size} bytes instead of {shard['bytes']}"
-    if files.sha256(path) != shard["sha256"]:
-        return f"{path} is damaged: its sha256 is another"
+    try:
+        if path.stat().st_size != shard["bytes"]:
+            return f"{path} has {path.stat().st_size} bytes instead of {shard['bytes']}"
+        if files.sha256(path) != shard["sha256"]:
+            return f"{path} is damaged: its sha256 is another"
+    except OSError as error:  # a broken disk, say
+        return f"{path} cannot be read ({error.strerror})"
     return None
 
 
@@ -126,10 +134,10 @@ def remains(key: Key) -> str | None:
     The same thing is an entry with the same ``key.identity``: the same weights, the same folder.
     """
     for entry in entries():
-        if entry.kind == key.kind and entry.error is None:
-            old = read_index(entry.folder)["key"]
-            if all(old.get(name) == key.parts[name] for name in key.identity):
-                return " and ".join(name for name in key.parts if old.get(name) != key.parts[name]) + " changed"
+        with suppress(FileError):  # removed by another process meanwhile
+            old = read_index(entry.folder)["key"] if entry.kind == key.kind else {}
+            if old.keys() == key.parts.keys() and all(old[name] == key.parts[name] for name in key.identity):
+                return " and ".join(name for name in key.parts if old[name] != key.parts[name]) + " changed"
     return None
 
 

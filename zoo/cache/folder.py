@@ -23,9 +23,16 @@ PATIENCE = 0.2
 
 
 def root() -> Path:
-    """The cache folder: what the environment variable ``ZOO_CACHE`` names, else ``~/.cache/zoo``."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zoo"
-    return Path(os.environ.get("ZOO_CACHE") or default).expanduser()
+    """The cache folder: what the environment variable ``ZOO_CACHE`` names, else ``~/.cache/zoo``.
+
+    Raises:
+        FileError: there is no home, as for some users in containers.
+    """
+    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "zoo"
+    try:
+        return Path(os.environ.get("ZOO_CACHE") or default).expanduser()
+    except RuntimeError as error:
+        raise FileError(f"there is no place for the cache ({error}): set the environment variable ZOO_CACHE") from error
 
 
 def limit() -> int:
@@ -86,13 +93,19 @@ def held(name: str, *, waiting: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def held_if_free(name: str) -> Iterator[bool]:
-    """The lock of an entry if nobody else has it; whether that is so."""
+    """The lock of an entry if nobody else has it; whether that is so.
+
+    Raises:
+        FileError: nobody has it, but it cannot be taken.
+    """
     lock = _lock(name)
     try:
         lock.acquire(blocking=False)
-    except (Timeout, OSError):
+    except Timeout:
         yield False
         return
+    except OSError as error:
+        raise _unusable(error) from error
     try:
         yield True
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,7 +46,8 @@ class Key:
 
     def of(self, part: str) -> Key:
         """The key of a part of this, or of something made beside it."""
-        return replace(self, title=f"{self.title}, {part}", parts={**self.parts, "part": part})
+        parts, identity = {**self.parts, "part": part}, (*self.identity, "part")
+        return replace(self, title=f"{self.title}, {part}", parts=parts, identity=identity)
 
     @property
     def folder(self) -> Path:
@@ -57,12 +59,14 @@ class Shards:
     """Tensors of equally many rows, each in one part a file, mapped into memory rather than read.
 
     Args:
-        paths: safetensors files, in the order of their rows; all but the last have equally many.
+        paths: safetensors files, in the order of their rows; all but the last have equally many. What is float16 in
+            one of them may be float32 in another.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self.parts = [files.read_tensors(path)[0] for path in paths]
         self.rows = [len(next(iter(part.values()))) for part in self.parts]
+        self.types = {name: _widest(part[name].dtype for part in self.parts) for name in self.parts[0]}
 
     def __len__(self) -> int:
         return sum(self.rows)
@@ -75,9 +79,9 @@ class Shards:
         """The rows at these places, (B, *row), in their order; nothing else is read."""
         if len(self.parts) == 1:
             return self.parts[0][name][index]
-        picked = torch.empty((len(index), *self.shape(name)), dtype=self.parts[0][name].dtype)
+        picked = torch.empty((len(index), *self.shape(name)), dtype=self.types[name])
         for part, here, rows in self.spread(index):
-            picked[here] = self.parts[part][name][rows]
+            picked[here] = self.parts[part][name][rows].to(picked.dtype)
         return picked
 
     def spread(self, index: Tensor) -> Iterable[tuple[int, Tensor, Tensor]]:
@@ -90,3 +94,7 @@ class Shards:
     def all(self, name: str) -> Tensor:
         """Every row, copied into memory."""
         return torch.cat([part[name] for part in self.parts])
+
+
+def _widest(types: Iterable[torch.dtype]) -> torch.dtype:
+    return reduce(torch.promote_types, types)

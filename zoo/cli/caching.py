@@ -45,7 +45,7 @@ def list_entries(kind: str | None, *, as_json: bool) -> None:
         click.echo(columns([[entry.kind, entry.title, _rows(entry), readable(entry.bytes), _when(entry),
                              entry.folder.name[:8]] for entry in found]))  # fmt: skip
     held = sum(entry.bytes for entry in found)
-    click.echo(f"{len(found)} entries, {readable(held)}, in {cache.root()} (limit {readable(cache.limit())})", err=True)
+    click.echo(f"{_count(found)}, {readable(held)}, in {cache.root()} (limit {readable(cache.limit())})", err=True)
 
 
 @cache.command()
@@ -66,7 +66,7 @@ def verify(kind: str | None) -> None:
         damaged += bool(wrong)
         for sentence in wrong:
             click.echo(f"{entry.title}: {sentence}")
-    click.echo(f"{len(found)} entries checked, {damaged} of them damaged")
+    click.echo(f"{_count(found)} checked, {damaged} damaged")
     if damaged:
         click.echo("What is damaged is made again when it is next asked for; 'zoo cache clear' removes it.")
         raise click.exceptions.Exit(1)
@@ -91,9 +91,9 @@ def clear(pattern: str, kind: str | None, *, yes: bool) -> None:
         return
     size = readable(sum(entry.bytes for entry in found))
     if not yes:
-        click.confirm(f"Remove {len(found)} entries, {size}?", abort=True)
+        click.confirm(f"Remove {_count(found)}, {size}?", abort=True)
     gone = [entry for entry in found if cache.clear(entry)]
-    click.echo(f"Removed {len(gone)} entries, {readable(sum(entry.bytes for entry in gone))}.")
+    click.echo(f"Removed {_count(gone)}, {readable(sum(entry.bytes for entry in gone))}.")
     for entry in found:
         if entry not in gone:
             click.echo(f"Still there, because it is in use or cannot be removed: {entry.folder}")
@@ -117,3 +117,7 @@ def _rows(entry: Entry) -> str:
 
 def _when(entry: Entry) -> str:
     return datetime.fromtimestamp(entry.used).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _count(found: list[Entry]) -> str:
+    return "1 entry" if len(found) == 1 else f"{len(found)} entries"

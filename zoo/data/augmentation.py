@@ -38,15 +38,15 @@ class Augmentation:
 
     @classmethod
     def parse(cls, text: str) -> Augmentation:
-        """``"flip"``, ``"shift"`` (by up to 4 pixels), ``"shift2"``, or two of them joined by ``+``.
+        """``"flip"``, ``"shift"`` (by up to 4 pixels), ``"shift2"``, or one of each joined by ``+``.
 
         Raises:
-            DataError: it is something else.
+            DataError: it is something else, as ``"shift0"`` or a word said twice.
         """
         flip, shift = False, 0
-        for word in text.split("+"):
-            match = re.fullmatch(r"shift(\d*)", word.strip())
-            if match is None and word.strip() != "flip":
+        for word in map(str.strip, text.split("+")):
+            match = re.fullmatch(r"shift([1-9][0-9]{,3})?", word)
+            if (match is None and word != "flip") or (shift if match else flip):
                 raise DataError(f"augment={text!r}: there are flip, shift and shiftN, joined by +, as in 'flip+shift2'")
             flip, shift = flip or match is None, int(match[1] or SHIFT) if match else shift
         return cls(flip, shift)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ from PIL import Image
 from zoo.data.framing import MODES, frame
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from zoo.data.framing import Bytes, Shape
@@ -41,6 +44,14 @@ def decode(path: Path, shape: Shape) -> Bytes:
         side = SHRINK * max(height, width)  # either way round: EXIF may yet turn it
         picture.draft(MODES.get(channels), (side, side))
         return frame(picture, shape)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep Pillow's warnings back while this lasts: what matters of a file is whether it can be read."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 @cache

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from zoo import cache
 from zoo.cache.folder import size_of
+from zoo.data.decoding import quietly
 from zoo.data.stores import Decoded, Mapped, Resident, Store, digests_of
 from zoo.errors import DataError
 
@@ -37,6 +37,8 @@ CHUNK = 32  # images a thread takes at a time
 MANY = 5_000  # images from which on reading them takes long enough to show a bar
 NAMED = 3  # files that the warning names
 BLOCK = 1024  # images read at once where none is kept
+
+AGAIN = "could not be read when it was looked at first, and can be now: 'zoo cache clear --kind images' takes it up"
 
 MEMORY_LIMIT = "1GB"
 CACHE_SHARE = 0.5
@@ -101,8 +103,7 @@ class Origin:
             return failed
 
         chunks = [places[start : start + CHUNK] for start in range(0, len(places), CHUNK)]
-        with ThreadPoolExecutor(self.threads or _processors()) as pool, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of a file is whether it can be read
+        with ThreadPoolExecutor(self.threads or _processors()) as pool, quietly():
             for chunk, failed in zip(chunks, pool.map(read, chunks), strict=True):  # left early, map cancels the rest
                 if failed and self.strict:
                     place, reason = next(iter(failed.items()))
@@ -148,9 +149,16 @@ def gather(origin: Origin, key: Callable[[], Key] | None = None) -> Gathered:
             row_bytes=size,
             say=logger.warning,
         )
-    for place in (~shards.all("readable")).nonzero().flatten().tolist():
-        origin.read(range(place, place + 1), bar)  # for the reason, which the cache does not keep
+    _give_reasons(origin, (~shards.all("readable")).nonzero().flatten().tolist(), bar)
     return _readable(origin, Mapped(shards) if kept else _decoded(origin, shards.all("sha256")))
+
+
+def _give_reasons(origin: Origin, unreadable: list[int], bar: Any) -> None:
+    """Read again what could not be read when the cache was filled, which keeps no reasons."""
+    for place in unreadable:
+        origin.read(range(place, place + 1), bar)
+        if origin.failures.setdefault(place, AGAIN) == AGAIN and origin.strict:
+            raise DataError(f"{origin.source}: {origin.names[place]}: {AGAIN}")
 
 
 def _decoded(origin: Origin, digests: Tensor) -> Decoded:

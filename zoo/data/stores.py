@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.data.decoding import quietly
 from zoo.errors import DataError
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Decoded:
             except Exception as error:
                 raise DataError(f"{self.names(place)} could be read before, and cannot be now: {error}") from error
 
-        with ThreadPoolExecutor(self.threads) as pool:
+        with ThreadPoolExecutor(self.threads) as pool, quietly():
             list(pool.map(read, enumerate(index.tolist())))
         return torch.from_numpy(pixels)
 
