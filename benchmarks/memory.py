@@ -21,8 +21,9 @@ IMAGES = 4_000
 """The same in one file, 49 MB, and 16 MB of codes; then ten times as many."""
 PREPARED = 2**22
 """Numbers that a level looks at before its first step: fewer than usual, or nothing that grows would be seen beside."""
+HELD = 200
 DIFFERENT = 100
-BATCHES = 200
+BATCHES = 100
 KINDS = {
     "mapped from the cache": {"ZOO_MEMORY_LIMIT": "1MB"},
     "decoded when asked for": {"ZOO_MEMORY_LIMIT": "1MB", "ZOO_CACHE_LIMIT": "1MB"},
@@ -42,7 +43,7 @@ def run() -> list[Row]:
             few, many = (_measured(folder, "draw", folder / f"{count}", **environ) for count in (FILES, 10 * FILES))
             bar = None if "in memory" in kind else "ratio <= 1.1"
             rows.append(Row(f"images {kind}, MB; of a tenth of them", many / MB, few / MB, bar))
-        for count in (IMAGES, 10 * IMAGES):
+        for count in (HELD, IMAGES, 10 * IMAGES):
             _write(folder / f"{count}.npy", count)
         few, many = (_measured(folder, "learn", folder / f"{count}.npy") for count in (IMAGES, 10 * IMAGES))
         rows.append(Row("two levels and their codes, MB; of a tenth of them", many / MB, few / MB, "ratio <= 1.1"))
@@ -67,7 +68,8 @@ def learn(file: str) -> None:
     from zoo.training import fit, loop
 
     loop.PREPARED_ELEMENTS = PREPARED
-    fit(build(SPEC), file, steps=20, precision="fp32", progress=False)
+    held_out = Path(file).with_name(f"{HELD}.npy")
+    fit(build(SPEC), file, val=held_out, steps=20, precision="fp32", progress=False)
 
 
 def _link(scratch: Path, count: int) -> None:

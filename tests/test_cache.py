@@ -293,7 +293,8 @@ class TestHalfWritten:
         assert table.made == PROBE
 
     def test_what_killed_processes_left_is_swept(self, entry):
-        (entry / ".unfinished-x-000000000000.safetensors").write_bytes(b"half")
+        for name in ("x-000000000000.safetensors", "y-index.json"):
+            (entry / f".unfinished-{name}").write_bytes(b"half")
         table = Table()
         assert right(obtain(table))
         assert table.made == PROBE
@@ -462,10 +463,10 @@ class TestFolder:
             pass
         assert not cache.clear(cache.entries()[0])
 
-    @pytest.mark.parametrize("name", ["save_file", "write_json"])
+    @pytest.mark.parametrize(("module", "name"), [(files.weights, "save_file"), (files, "write_json")])
     @pytest.mark.parametrize("moment", [1, 3])
-    def test_a_full_disk(self, monkeypatch, name, moment):
-        real, calls = getattr(files, name), []
+    def test_a_full_disk(self, monkeypatch, module, name, moment):
+        real, calls = getattr(module, name), []
 
         def full(*arguments):
             calls.append(name)
@@ -473,11 +474,11 @@ class TestFolder:
                 raise OSError(errno.ENOSPC, "No space left on device")
             return real(*arguments)
 
-        monkeypatch.setattr(files, name, full)
+        monkeypatch.setattr(module, name, full)
         with pytest.raises(FileError, match=r"No space left on device\): make room"):
             obtain(Table())
         assert not [path.name for path in key().folder.iterdir() if path.name.startswith(".")]
-        monkeypatch.setattr(files, name, real)
+        monkeypatch.setattr(module, name, real)
         table = Table()
         assert right(obtain(table))
         assert table.made == (WHOLE if moment == 1 else [*PROBE, 8, 9])
@@ -541,7 +542,7 @@ class TestProcesses:
 def killed_while_writing(moment):
     """Write half of a shard, and die."""
     making.SHARD_BYTES = 8 * SHARD
-    real, calls = files.save_file, []
+    real, calls = files.weights.save_file, []
 
     def save(tensors, path, metadata):
         calls.append(path)
@@ -550,7 +551,7 @@ def killed_while_writing(moment):
             os.truncate(path, path.stat().st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    files.save_file = save
+    files.weights.save_file = save
     obtain(Table())
 
 

@@ -201,6 +201,14 @@ class TestKey:
         assert encode.count == 4
         assert encode.said == []
 
+    def test_what_a_term_has_learned_does_not(self, encode):
+        trained = stack()
+        trained.level(1).terms["kl"].register_buffer("seen", torch.zeros(()))
+        encode(trained, images())
+        trained.level(1).terms["kl"].seen += 1
+        encode(trained, images())
+        assert encode.count == 4
+
     def test_what_data_is_called_does_not(self, encode):
         encode(stack(), images())
         found = encode(stack(), images(name="others", split="test", labels=EVERYTHING, skipped=("a: broken",)))
@@ -347,12 +355,14 @@ class TestViews:
         found = encode(stack(), images(), augmentation=VIEWS["augmentation"], views=3)
         recorded = found.shards.all("mean").reshape(3, COUNT, 16)
         torch.manual_seed(0)
-        taken = torch.stack([found.subset(EVERYTHING[10:]).batch(EVERYTHING[:5]).flatten(1) for _ in range(300)])
-        which = (taken[:, None] == recorded[:, 10:15]).all(-1)
+        taken = torch.stack([found.subset(EVERYTHING[10:]).batch(EVERYTHING[:9]).flatten(1) for _ in range(300)])
+        which = (taken[:, None] == recorded[:, 10:19]).all(-1)
         assert (which.sum(1) >= 1).all()
-        share = which.float().mean(0)
-        assert ((share - 1 / 3).abs() < 0.1).float().mean() > 0.7  # two views of an image may be the same
-        assert not torch.equal(which[:, :, 0], which[:, :, 1])  # each image for itself
+        which = which[:, :, (which.sum(1) == 1).all(0)]  # of some images two views are the same
+        assert which.shape[2] >= 3
+        assert ((which.float().mean(0) - 1 / 3).abs() < 0.1).all()
+        alike = (which[:, :, 0] == which[:, :, 1]).all(1).float().mean().item()
+        assert abs(alike - 1 / 3) < 0.1  # each image for itself
 
     def test_they_are_the_same_when_they_are_made_again(self, encode, monkeypatch):
         first = encode(stack(), images(), **VIEWS).shards.all("mean")

@@ -80,7 +80,7 @@ def test_a_stack_without_a_prior_says_how_to_sample():
 def test_outputs_survive_a_save_bit_by_bit(tmp_path):
     stack = build(TINY)
     x = torch.rand(3, 1, 8, 8)
-    stack.level(1).finish(Posterior(torch.randn(50, 3, 4, 4) * 5 + 2))
+    stack.level(1).finish([Posterior(torch.randn(50, 3, 4, 4) * 5 + 2)])
     folder = stack.save(tmp_path / "stack", report={"summary": "none"})
     again = load(folder)
     assert torch.equal(stack.encode(x), again.encode(x))
@@ -156,19 +156,22 @@ def test_a_saved_stack_keeps_the_defaults_it_was_built_with(tmp_path, monkeypatc
         (lambda config, folder: (folder / config["levels"][0]["file"]).unlink(), "missing"),
         (lambda config, folder: config["levels"][0].update(bytes=3), "bytes"),
         (lambda config, folder: config["levels"][0].update(file="../x.safetensors"), "plain name"),
-        (lambda config, folder: config["levels"][0].update(file="level.bin"), "plain name"),
-        (lambda config, folder: config["levels"].pop(), "'levels' are"),
+        (lambda config, folder: config["levels"][0].update(file="level.bin"), "never a pickle"),
+        (lambda config, folder: config["levels"].pop(), "'spec' has 2 levels, and 'levels' are 1"),
         (lambda config, folder: config.update(format_version=2), "upgrade"),
         (
             lambda config, folder: config.update(spec="8x8x1/conv4x4x2(width=4, blocks=1)/fc4(hidden=[16])+kl"),
-            "'levels' are",
+            "and 'spec' has conv4x4x2",
         ),
-        (lambda config, folder: config["levels"][0].update(spec=config["levels"][1]["spec"]), "'levels' are"),
+        (
+            lambda config, folder: config["levels"][0].update(spec=config["levels"][1]["spec"]),
+            "and 'spec' has conv4x4x3",
+        ),
         (
             lambda config, folder: config["levels"][0].update(
-                spec=config["levels"][0]["spec"].replace("width=4", "width=8")
+                spec=config["levels"][0]["spec"].replace("=shuffle", "=transpose")
             ),
-            "wants",
+            "does not fit its spec",
         ),
         (lambda config, folder: config.update(spec="8x8x1/cnov4x4x2/fc4+kl"), "did you mean"),
         (lambda config, folder: config.update(spec=7), "spec"),
@@ -218,9 +221,9 @@ def test_standardising_gives_unit_scale_and_is_undone_by_decode():
         before = stack(x)
         level = stack.level(1)
         for _ in range(2):  # a second time composes with the first
-            level.finish(Posterior(stack.encode(x) * 3 + 1 if level.shift.any() else stack.encode(x)))
+            level.finish([Posterior(stack.encode(x) * 3 + 1 if level.shift.any() else stack.encode(x))])
             z = stack.encode(x)
-        level.finish(Posterior(z))
+        level.finish([Posterior(z)])
         z = stack.encode(x)
         assert z.mean((0, 2, 3)).numpy() == pytest.approx(0, abs=1e-3)
         assert z.std((0, 2, 3)).numpy() == pytest.approx(1, abs=1e-2)
@@ -234,7 +237,7 @@ def test_draws_of_a_level_with_a_prior_come_to_the_priors_scale(noise):
     logvar = torch.tensor([4.0, 0.25, 1.0]).log().expand(5000, 3)
     logvar = logvar[..., None, None].expand(5000, 3, 2, 2) if noise == "local" else logvar
     posterior = Posterior(mean, logvar, noise)
-    level.finish(posterior)
+    level.finish([posterior])
     draws = posterior.scaled(level.shift, level.scale).sample()
     assert draws.mean((0, 2, 3)).numpy() == pytest.approx(0, abs=0.03)
     assert draws.std((0, 2, 3)).numpy() == pytest.approx(1, abs=0.03)
@@ -253,7 +256,7 @@ def test_codes_that_a_term_draws_in_its_own_way_keep_their_scale():
 
     level = build("8x8x1/fc4").level(1)
     level.terms["rounding"] = Rounding(Place((1, 8, 8), (4,)), 1.0)
-    level.finish(Posterior(torch.randn(20, 4) * 7))
+    level.finish([Posterior(torch.randn(20, 4) * 7)])
     assert level.scale.eq(1).all()
     assert level.trained
 

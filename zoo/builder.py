@@ -52,33 +52,41 @@ def build(spec: str | StackSpec, *, input: tuple[int, int, int] | None = None, s
         return _assemble(_with_input(sentence, input)).eval()
 
 
-def load(folder: str | Path, *, part: Literal["encoder", "decoder"] | None = None) -> Stack:
+def load(
+    folder: str | Path, *, part: Literal["encoder", "decoder"] | None = None, root: str | Path | None = None
+) -> Stack:
     """Load a saved stack, strictly: every size, hash, name and shape must be what its config says.
 
+    It is built as its config says, on ``meta``, and only when everything fits are its weights read. docs/security.md
+    lists what is refused.
+
     Args:
-        folder: what ``stack.save`` wrote.
-        part: only the encoders or only the decoders; the other half's weights are not read.
+        folder: what ``stack.save`` wrote; or, of the Hub, ``"hf-hub:user/name@revision"``.
+        part: only the encoders or only the decoders; the other half's weights are not kept.
+        root: links in the folder may lead to files under it; the folder itself where not given.
 
     Raises:
-        FileError: the folder is missing, damaged or of a newer format.
-        RegistryError: a name that no installed plugin offers.
+        FileError: the folder is missing, damaged or of a newer format, or its files contradict each other.
+        HubError: the Hub has no such stack, or does not give it.
+        RegistryError: a name that no installed plugin offers, or one of another plugin or a later version.
     """
     if part not in (None, "encoder", "decoder"):
         raise FileError(f"part={part!r}: 'encoder', 'decoder', or None for both")
-    folder = Path(folder)
-    config = files.read_config(folder)
-    _check_plugins(config)
-    with torch.device("meta"):
-        stack = _assemble(_written(config, folder / files.CONFIG))
-    stack.spec = parse(config["spec"])
+    saved = files.enter(_local(folder), None if root is None else Path(root))
+    stack = _rebuild(saved)
     modules: list[nn.Module] = [*stack.levels, *([] if stack.head is None else [stack.head])]
     other = {"encoder": "decoder", "decoder": "encoder", None: None}[part]
-    for module, level in zip(modules, config["levels"], strict=True):
+
+    def kept(key: str) -> bool:
+        return other is None or not key.startswith(f"stage.{other}.")
+
+    for module, level in zip(modules, saved.levels, strict=True):
         if other and isinstance(module, Level):
-            setattr(module.stage, other, Absent(other, folder))
-        weights = files.read_level(folder, level, lambda key: other is None or not key.startswith(f"stage.{other}."))
-        _fill(module, weights, folder / level["file"])
-    stack.report = files.read_report(folder)
+            setattr(module.stage, other, Absent(other, saved.folder))
+        level.check_fit(module.state_dict(), kept)
+    for module, level in zip(modules, saved.levels, strict=True):
+        _fill(module, level.tensors(kept), level.header.path)
+    stack.report = files.read_report(saved.folder, saved.root)
     return stack.eval()
 
 
@@ -91,6 +99,15 @@ class Absent(nn.Module):
 
     def forward(self, *_: Any) -> Any:
         raise FileError(self.message)
+
+
+def _local(folder: str | Path) -> Path:
+    """The folder itself, or that of what a reference to the Hub names."""
+    if not str(folder).startswith("hf-hub:"):
+        return Path(folder)
+    from zoo import hub  # and with it the Hub's client, which is seldom needed
+
+    return hub.pull(str(folder)).folder
 
 
 def _with_input(spec: StackSpec, asked: tuple[int, int, int] | None) -> StackSpec:
@@ -111,7 +128,7 @@ def _assemble(spec: StackSpec) -> Stack:
         else:
             levels.append(_build_level(level, parts, shape, spec, pixels=number == 1))
             shape = levels[-1].code_shape
-    return Stack(spec, (channels, height, width), levels, head)
+    return Stack(files.without_files(spec), (channels, height, width), levels, head)
 
 
 @dataclass(frozen=True)
@@ -233,7 +250,7 @@ def _written_out(item: Item, part: Part, options: dict[str, Any]) -> Item:
     shape = item.shape or (_sentence_shape(part.code_shape) if isinstance(part, Stage) else ())
     settled = {name: getattr(part, name, None) if value is None else value for name, value in options.items()}
     plain = {name: value for name, value in settled.items() if isinstance(value, int | float | str | tuple)}
-    return Item(item.name, shape, None, tuple(plain.items()))
+    return files.without_file(Item(item.name, shape, None, tuple(plain.items())))
 
 
 def _check_type(item: Item, name: str, value: Value, parameter: inspect.Parameter, cls: type, spec: StackSpec) -> None:
@@ -293,50 +310,55 @@ def _check_size(shape: Shape, spec: StackSpec, item: Item | None) -> None:
         )
 
 
-def _check_plugins(config: dict[str, Any]) -> None:
-    """A stack whose names nobody offers says what to install."""
-    recorded = config.get("plugins", {})
-    for level in parse(config["spec"]).levels:
-        for item in level.items:
-            try:
-                registry.find(item.name)
-            except RegistryError as error:
-                origin = recorded.get(item.name) if isinstance(recorded, dict) else None
-                way = "keep that one" if item.name in registry.names() else "install it"
-                hint = f"\nThe stack was saved with {item.name!r} from {origin}: {way}." if origin else ""
-                raise RegistryError(f"{error}{hint}") from error
+def _rebuild(saved: files.Saved) -> Stack:
+    """The stack of a config on ``meta``, without weights, as large as its files at most, and as the config says."""
+    where = saved.config_path
+    files.check_plugins(saved)
+    files.check_sentences(saved)
+    try:
+        full = StackSpec(tuple(level.spec for level in saved.levels), saved.spec.input)
+        with files.within_budget(saved.headers, f"{where}: levels"), torch.device("meta"):
+            stack = _assemble(full)
+    except FileError:
+        raise
+    except RegistryError as error:
+        raise RegistryError(f"{where}: {files.cleaned(error)}") from error
+    except Exception as error:  # whatever a plugin's constructor makes of a stranger's options
+        kind = "" if isinstance(error, SpecError) else f"{type(error).__name__}: "
+        raise FileError(f"{where}: levels cannot be built: {kind}{files.cleaned(error)}") from error
+    stack.spec = saved.spec
+    _check_told(stack, saved)
+    return stack
 
 
-def _written(config: dict[str, Any], path: Path) -> StackSpec:
-    """The sentence with all options, from the levels of a config: what was a default then may not be one now."""
-    spec = parse(config["spec"])
-    levels = [level for part in config["levels"] for level in parse(part["spec"]).levels]
-    if len(levels) != len(spec.levels) or not all(map(_says, levels, spec.levels)):
-        raise FileError(f"{path}: 'spec' is {spec}, but 'levels' are {' and '.join(map(str, levels)) or 'none'}")
-    return StackSpec(tuple(levels), spec.input)
+def _check_told(stack: Stack, saved: files.Saved) -> None:
+    """What the config says of shapes, range, posterior and prior is so of the stack that it builds."""
+    built = stack.description()
+    told, made = saved.config["input"], built["input"]
+    fields = [(f"input.{key}", told.get(key), made[key]) for key in ("shape", "layout", "range")]
+    for number, (level, made) in enumerate(zip(saved.levels, built["levels"], strict=True)):
+        fields += [
+            (f"levels[{number}].{key}", level.told.get(key), made[key])
+            for key in ("input_shape", "code_shape", "posterior", "prior")
+            if key in made
+        ]
+    for field, said, right in fields:
+        if not _same(said, right):
+            raise FileError(
+                f"{saved.config_path}: {field} is {files.shown(said)}, the stack that its spec builds has "
+                f"{files.shown(right)}"
+            )
 
 
-def _says(full: LevelSpec, short: LevelSpec) -> bool:
-    """Whether a level with everything written out is the one that the sentence means."""
-    first, named = short.items[0], [item.name for item in full.items[1:]]
-    same = full.items[0].name == first.name and first.shape in ((), full.items[0].shape)
-    return same and all(item.name in named for item in short.items[1:])
+def _same(said: Any, right: Any) -> bool:
+    """Equal, and not as True is equal to 1."""
+    if isinstance(said, list) and isinstance(right, list):
+        return len(said) == len(right) and all(map(_same, said, right))
+    return type(said) is type(right) and bool(said == right)
 
 
 def _fill(module: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
-    """Give a module built on ``meta`` its tensors: every name, shape and type must fit."""
-    wanted = module.state_dict()
-    missing, extra = sorted(wanted.keys() - weights.keys()), sorted(weights.keys() - wanted.keys())
-    if missing or extra:
-        raise FileError(f"{path} does not fit its spec: missing {missing[:5]}, not expected {extra[:5]}")
-    for key, tensor in weights.items():
-        if tensor.shape != wanted[key].shape or tensor.dtype != wanted[key].dtype:
-            raise FileError(
-                f"{path}: {key} is {tensor.dtype} {tuple(tensor.shape)}, "
-                f"its spec wants {wanted[key].dtype} {tuple(wanted[key].shape)}"
-            )
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise FileError(f"{path}: {key} holds NaN or infinity")
+    """Give a module built on ``meta`` its tensors, which fit."""
     module.load_state_dict(weights, strict=True, assign=True)
     for name, buffer in module.named_buffers():
         if buffer.is_meta:

@@ -2,57 +2,168 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+MARK = "<!-- Written by the zoo, and written anew with the stack. Without this line the text is kept. -->"
 
 _CARD = """---
-library_name: stackzoo
-pipeline_tag: image-feature-extraction
-tags: [autoencoder, stackzoo]
----
+{metadata}---
 
-# `{spec}`
+{mark}
 
-A stack of autoencoders from stackzoo. Images {height}x{width}x{channels}, float in [0, 1].
+# {title}
 
-| level | sentence | code |
+A stack of autoencoders from stackzoo: images of {height}x{width}x{channels}, float in [{low:g}, {high:g}].
+{picture}
+| level | sentence | code, channels first |
 |---|---|---|
 {levels}
 
 ```python
 import zoo
 
-stack = zoo.load("FOLDER")
-z = stack.encode(images)   # (B, {channels}, {height}, {width}) in [0, 1] -> (B, {code})
-x_hat = stack.decode(z)
+stack = zoo.load({source})
+z = stack.encode(images)   # (B, {channels}, {height}, {width}) in [{low:g}, {high:g}] -> (B, {code})
+x_hat = stack.decode(z)    # and back
 ```
 
 {measured}
+
+## Made with
+
+stackzoo {version}, and these of its plugins:
+
+| name | from |
+|---|---|
+{plugins}
 """
 
+TASK = "image-feature-extraction"
+_ERRORS = {"mse": "MSE", "mae": "MAE", "psnr": "PSNR (dB)", "ssim": "SSIM"}
+_ACCURACIES = {"knn": "accuracy, 10 nearest neighbours", "probe": "accuracy, linear probe"}
+_SAMPLES = {"fid": "FID", "kid": "KID"}
+_DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # anything else is a folder of somebody's
 
-def render(config: Mapping[str, Any], report: Mapping[str, Any] | None) -> str:
-    """The card as Markdown, from a stack's config and, where there is one, its report."""
+
+def render(
+    config: Mapping[str, Any],
+    report: Mapping[str, Any] | None,
+    *,
+    source: str = "FOLDER",
+    picture: str | None = None,
+    licence: str | None = None,
+) -> str:
+    """The card as Markdown, its metadata as the Hub reads them.
+
+    Args:
+        config: of the stack.
+        report: what it was measured to do, if it was.
+        source: what ``zoo.load`` takes to load it.
+        picture: the name of a picture beside the card.
+        licence: as the Hub writes it.
+    """
     channels, height, width = config["input"]["shape"]
+    low, high = config["input"].get("range", (0, 1))
     levels = config["levels"]
     code = next((level["code_shape"] for level in reversed(levels) if "code_shape" in level), config["input"]["shape"])
     rows = [
-        f"| {number} | `{level['spec']}` | {_shape(level['code_shape']) if 'code_shape' in level else 'head'} |"
+        f"| {number} | {_code(level['spec'], cell=True)} | "
+        f"{_shape(level['code_shape']) if 'code_shape' in level else 'head'} |"
         for number, level in enumerate(levels, 1)
     ]
     return _CARD.format(
-        spec=config["spec"], channels=channels, height=height, width=width,
-        levels="\n".join(rows), code=_shape(code, ", "),
+        metadata=_yaml(_metadata(config, report, licence)), mark=MARK, title=_code(config["spec"]),
+        channels=channels, height=height, width=width, low=low, high=high,
+        picture=f"\n![Images, and what comes back]({picture})\n" if picture else "",
+        levels="\n".join(rows), code=_shape(code, ", "), source=_quoted(source),
         measured="\n\n".join(_measured(report)) if report else "Not yet evaluated: `zoo eval FOLDER --data DATA`.",
+        version=config.get("zoo", ""), plugins="\n".join(_plugins(config)),
     )  # fmt: skip
+
+
+def _metadata(config: Mapping[str, Any], report: Mapping[str, Any] | None, licence: str | None) -> dict[str, Any]:
+    names = [name[0] for level in config["levels"] if (name := re.match("[A-Za-z_]+", level["spec"]))]
+    metadata: dict[str, Any] = {
+        "library_name": "stackzoo",
+        "pipeline_tag": TASK,
+        "tags": list(dict.fromkeys(["autoencoder", "stackzoo", *names])),
+    }
+    if licence is not None:
+        metadata["license"] = licence
+    data = _at(report, "protocol", "data", "name")
+    if isinstance(data, str) and _DATASET.fullmatch(data):
+        metadata["datasets"] = [data]
+    results = [*_results(report)]
+    if results:
+        metadata["metrics"] = list(dict.fromkeys(metric["type"] for result in results for metric in result["metrics"]))
+        metadata["model-index"] = [{"name": config["spec"], "results": results}]
+    return metadata
+
+
+def _results(report: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """The report's numbers as the Hub's evaluation results."""
+    name, split = _at(report, "protocol", "data", "name"), _at(report, "protocol", "data", "split")
+    if not isinstance(name, str) or not isinstance(split, str):
+        return
+    levels = _at(report, "levels")
+    top = levels[-1] if isinstance(levels, list) and levels else None
+    parts = (
+        (TASK, "Reconstruction", _ERRORS, _at(report, "end_to_end")),
+        (TASK, "Classification of the codes", _ACCURACIES, _at(top, "representation")),
+        ("unconditional-image-generation", "Samples", _SAMPLES, _at(report, "generation")),
+    )
+    for task, words, kinds, found in parts:
+        metrics = [
+            {"type": kind, "value": float(value), "name": said}
+            for kind, said in kinds.items()
+            if isinstance(value := _at(found, kind), int | float) and not isinstance(value, bool)
+        ]
+        if metrics:
+            dataset = {"type": name, "name": name, "split": split}
+            yield {"task": {"type": task, "name": words}, "dataset": dataset, "metrics": metrics}
+
+
+def _yaml(metadata: Mapping[str, Any]) -> str:
+    import yaml  # not needed to list names
+
+    # one line for every scalar, and nothing but ASCII: what a sentence holds in quotes cannot end the metadata
+    return str(yaml.safe_dump(dict(metadata), sort_keys=False, allow_unicode=False, width=float("inf")))
+
+
+def _plugins(config: Mapping[str, Any]) -> list[str]:
+    plugins = config.get("plugins")
+    return [f"| {name} | {origin} |" for name, origin in plugins.items()] if isinstance(plugins, dict) else []
+
+
+def _measured(report: Mapping[str, Any]) -> list[str]:
+    summary = report.get("summary")
+    return ["## Measured", summary] if isinstance(summary, str) else []
+
+
+def _at(found: Any, *keys: str) -> Any:
+    """What stands there in a report; None where it has another form."""
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
 
 
 def _shape(shape: list[int], between: str = " x ") -> str:
     return between.join(map(str, shape))
 
 
-def _measured(report: Mapping[str, Any]) -> list[str]:
-    summary = report.get("summary")
-    return ["## Measured", summary] if isinstance(summary, str) else []
+def _code(text: str, *, cell: bool = False) -> str:
+    """Text as Markdown's code, whatever it holds."""
+    text = " ".join(text.split())
+    ticks = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    space = " " if "`" in text else ""
+    if cell:
+        text = text.replace("|", "\\|")
+    return f"{ticks}{space}{text}{space}{ticks}"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -36,6 +36,10 @@ class FileError(ZooError):
     """A saved stack, checkpoint or cache that is missing, damaged or not what it says it is."""
 
 
+class HubError(ZooError):
+    """A reference to the Hub that cannot be one, or a Hub that has not, gives not or takes not what was asked."""
+
+
 class TrainingError(ZooError):
     """Training that cannot start, or had to stop: a loss that is not finite, a resume that does not fit."""
 

@@ -98,10 +98,3 @@ class Posterior:
     def _over_pixels(self, value: Tensor) -> Tensor:
         """Let a (B, C) value broadcast over the pixels of a (B, C, ...) code."""
         return value.reshape(value.shape + (1,) * (self.mean.ndim - value.ndim))
-
-
-def joined(parts: list[Posterior]) -> Posterior:
-    """The posteriors of several batches as those of one."""
-    logvars = [part.logvar for part in parts if part.logvar is not None]
-    mean = torch.cat([part.mean for part in parts])
-    return Posterior(mean, torch.cat(logvars) if logvars else None, parts[0].noise)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -13,7 +14,7 @@ from zoo.interfaces import Head, Reconstruction, Regularizer, RoundTrip, Shape, 
 from zoo.spec import LevelSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
     from typing import Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from zoo.spec import StackSpec
 
 
+TINY = 1e-12
+"""A feature whose variance is below this never varies."""
 PROJECTIONS = 8
 """Random projections that ``Stack.sensitivity`` averages over."""
 
@@ -128,7 +131,7 @@ class Level(nn.Module):
         self.stage.prepare(x * self.emphasis)
 
     @torch.no_grad()
-    def finish(self, posterior: Posterior) -> None:
+    def finish(self, posteriors: Iterable[Posterior]) -> None:
         """Mark the level as trained, and fold its features' means and deviations into shift and scale.
 
         Of a level with a prior they are those of draws from the posteriors, so that as a whole these have the prior's
@@ -137,22 +140,24 @@ class Level(nn.Module):
         its own, which may live on a grid.
 
         Args:
-            posterior: of many training inputs, as ``encode`` gives it now: (N, *code).
+            posteriors: of many training inputs, batch by batch, as ``encode`` gives them now.
         """
         self.trained.fill_(True)
         if any(type(term).draw is not Regularizer.draw for term in self.regularizers):
             return
-        over = [axis for axis in range(posterior.mean.ndim) if axis != 1]
-        variance, mean = (
-            value.reshape(self.shift.shape) for value in torch.var_mean(posterior.mean, over, correction=0)
-        )
-        if self.prior is not None and posterior.logvar is not None:
-            noise = posterior.logvar.exp()
-            variance = variance + noise.mean([axis for axis in range(noise.ndim) if axis != 1]).reshape(variance.shape)
-        deviation = variance.sqrt()
-        deviation = torch.where(deviation > 1e-6, deviation, 1.0)
-        self.shift.add_(mean * self.scale)
-        self.scale.mul_(deviation)
+        mean, square, noise = (torch.zeros(self.shift.shape, dtype=torch.float64) for _ in range(3))
+        count = 0
+        for posterior in posteriors:  # sums only: the codes of many inputs may not fit into memory
+            z, size = posterior.mean.cpu().double(), len(posterior.mean)
+            mean += size * _by_feature(z)
+            square += size * _by_feature(z.square())
+            if self.prior is not None and posterior.logvar is not None:
+                noise += size * _by_feature(posterior.logvar.cpu().double().exp()).reshape(noise.shape)
+            count += size
+        mean, variance = mean / count, (square / count - (mean / count).square()).clamp_min(0) + noise / count
+        deviation = torch.where(variance > TINY, variance.sqrt(), 1.0)
+        self.shift.add_(mean.to(self.shift) * self.scale)
+        self.scale.mul_(deviation.to(self.scale))
 
 
 class Stack(nn.Module):
@@ -285,6 +290,36 @@ class Stack(nn.Module):
         self.report = report or self.report
         return files.write(folder, self.description(), self.tensors(), self.report)
 
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        revision: str | None = None,
+        private: bool = False,
+        tag: str | None = None,
+        message: str | None = None,
+    ) -> str:
+        """Push to the Hub in one commit what ``save`` writes; ``zoo.load("hf-hub:user/name@tag")`` reads it back.
+
+        Args:
+            repo: "user/name"; made where there is none.
+            revision: a branch, made where there is none; the main one unless given.
+            private: the repository is private. One that is there already and public is then refused.
+            tag: a name for this commit, which stays at it.
+            message: of the commit.
+
+        Returns:
+            The commit's address; the last commit's where nothing has changed.
+
+        Raises:
+            HubError: the Hub refuses, or cannot be reached.
+        """
+        from zoo import hub  # and with it the Hub's client, which is seldom needed
+
+        with TemporaryDirectory(prefix="zoo-") as folder:
+            self.save(folder)
+            return hub.push(folder, repo, revision=revision, private=private, tag=tag, message=message)
+
     def description(self) -> dict[str, Any]:
         """What config.json says of the stack beside its files: JSON-ready."""
         parts = [
@@ -312,6 +347,11 @@ class Stack(nn.Module):
         """The weights and buffers, a dict for every level and one for the head."""
         modules: list[nn.Module] = [*self.levels, *([] if self.head is None else [self.head])]
         return [dict(module.state_dict()) for module in modules]
+
+
+def _by_feature(codes: Tensor) -> Tensor:
+    """The mean over a batch (B, C, ...) and its places: (C, 1, 1) for maps, (C,) for vectors."""
+    return codes.mean([axis for axis in range(codes.ndim) if axis != 1]).reshape(_features(codes.shape[1:]))
 
 
 def _features(shape: Shape) -> Shape:

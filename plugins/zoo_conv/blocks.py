@@ -132,12 +132,12 @@ def factors(large: int, small: int) -> list[int]:
     if small < 1 or large % small:
         raise SpecError(f"a side of {large} does not divide into {small}: choose one of its divisors")
     quotient, primes, prime = large // small, [], 2
-    while quotient > 1:
+    while prime * prime <= quotient:
         while quotient % prime == 0:
             primes.append(prime)
             quotient //= prime
         prime += 1
-    return primes[::-1]
+    return (primes + [quotient] * (quotient > 1))[::-1]
 
 
 def _kernel(factor: Factor) -> tuple[Factor, Factor]:

@@ -55,7 +55,12 @@ def entries() -> list[Entry]:
 
 
 def verify(entry: Entry) -> list[str]:
-    """What is wrong with an entry: a sentence for each damaged shard, none when all is well."""
+    """What is wrong with an entry: a sentence for each damaged shard, none when all is well.
+
+    One that another process is at work on is passed over: it may not have its first shard yet.
+    """
+    if _worked_on(entry):
+        return []
     try:
         index = read_index(entry.folder)
     except FileError as error:
@@ -139,6 +144,14 @@ def remains(key: Key) -> str | None:
             if old.keys() == key.parts.keys() and all(old[name] == key.parts[name] for name in key.identity):
                 return " and ".join(name for name in key.parts if old[name] != key.parts[name]) + " changed"
     return None
+
+
+def _worked_on(entry: Entry) -> bool:
+    try:
+        with held_if_free(entry.folder.name) as free:
+            return not free
+    except FileError:  # a cache that may only be read
+        return False
 
 
 def _entry(kind: str, folder: Path) -> Entry | None:

@@ -79,8 +79,8 @@ def verify(kind: str | None) -> None:
 def clear(pattern: str, kind: str | None, *, yes: bool) -> None:
     """Remove entries.
 
-    PATTERN is a glob for what `zoo cache list` shows, as in '*fashion_mnist*', or the beginning of a number in its last
-    column. What another process is at work on stays.
+    PATTERN is what `zoo cache list` shows, or a glob for it, as in '*fashion_mnist*', or the beginning of a number in
+    its last column. What another process is at work on stays.
     """
     from zoo import cache
     from zoo.cache.folder import readable
@@ -102,11 +102,12 @@ def clear(pattern: str, kind: str | None, *, yes: bool) -> None:
 def _chosen(kind: str | None, pattern: str) -> list[Entry]:
     from zoo import cache
 
-    return [
-        entry
-        for entry in cache.entries()
-        if kind in (None, entry.kind) and (fnmatchcase(entry.title, pattern) or entry.folder.name.startswith(pattern))
-    ]
+    return [entry for entry in cache.entries() if kind in (None, entry.kind) and _matches(entry, pattern)]
+
+
+def _matches(entry: Entry, pattern: str) -> bool:
+    numbered = pattern != "" and entry.folder.name.startswith(pattern)
+    return numbered or entry.title == pattern or fnmatchcase(entry.title, pattern)
 
 
 def _rows(entry: Entry) -> str:

@@ -96,11 +96,16 @@ class Shelf:
         return None
 
     def forget_after(self, checkpoint: Checkpoint | None) -> None:
-        """Remove what was saved later than this: damaged, or a future that a run resumed from here may not have."""
+        """Remove what was saved later than this: damaged, or a future that a run resumed from here may not have.
+
+        After None, everything, the best of another run as well.
+        """
         files.sweep(self.folder)
         for path in self._all():
             if checkpoint is None or path.name > _name(checkpoint):
                 path.unlink()
+        if checkpoint is None:
+            (self.folder / BEST).unlink(missing_ok=True)
         self._prune()
 
     def _prune(self) -> None:

@@ -17,7 +17,6 @@ from zoo.cache.folder import held_if_free
 from zoo.data import images
 from zoo.data.augmentation import Augmented
 from zoo.errors import SpecError, TrainingError
-from zoo.posterior import joined
 from zoo.training import precision, randomness, records
 from zoo.training.checkpoints import Checkpoint, Shelf
 from zoo.training.courses import Course
@@ -81,7 +80,7 @@ def fit(
     with ExitStack() as closing:
         where = Path(closing.enter_context(tempfile.TemporaryDirectory())) if out is None else Path(out)
         run = _Fit(stack, chosen, where, material, lasting=out is not None, visible=progress)
-        if run.accelerator.is_main_process:
+        if run.lasting and run.accelerator.is_main_process:
             closing.enter_context(_alone_in(where))
         closing.enter_context(randomness.apart(run.accelerator.device, chosen.seed % 2**32))
         run.interrupt = closing.enter_context(listening())
@@ -215,7 +214,7 @@ class _Fit:
             order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(self.options.seed))
             few = kept.subset(order[: max(2, min(len(kept), FINISHED_ELEMENTS // size))])
             batches = (few.batch(slice(start, start + 250)) for start in range(0, len(few), 250))
-            level.finish(joined([self.stack.posterior(x.to(self.stack.device), course.level) for x in batches]))
+            level.finish(self.stack.posterior(x.to(self.stack.device), course.level) for x in batches)
         if self.shelf is not None and self.accelerator.is_main_process:
             done = Checkpoint(course.number, steps, finished=True, facts={"history": self.reporter.length()})
             done.put("stack", dict(self.stack.state_dict()))
@@ -227,13 +226,19 @@ class _Fit:
         if not resume:
             if self.shelf is not None and self.shelf.load("last") is not None:
                 raise TrainingError(f"{self.where} holds a run already: resume it (--resume), or choose another folder")
+            if self.shelf is not None:
+                self.shelf.forget_after(None)
             files.write_json(self.where / records.RUN, {**now, "gains": self._gains()})
             self.reporter.cut(0)
             return None
         then = records.read(self.where)
         self.gains = then.get("gains")
-        saved = None if self.shelf is None else self.shelf.load("best" if resume == "best" else "last", self._warn)
-        records.compare(then, now, self.where, begun=saved is not None, warn=self._warn)
+        saved = (
+            None if self.shelf is None else self.shelf.load("best" if resume == "best" else "last", self.reporter.warn)
+        )
+        if saved is None and resume == "best":
+            raise TrainingError(f"{self.where} has no best checkpoint yet: resume from the last (--resume alone)")
+        records.compare(then, now, self.where, begun=saved is not None, warn=self.reporter.warn)
         if saved is not None:
             try:
                 self.stack.load_state_dict(saved.section("stack"))
@@ -252,9 +257,6 @@ class _Fit:
         if self.gains is None:
             self.gains = self.options.precision == "auto" and precision.gains(self.accelerator.device)
         return self.gains
-
-    def _warn(self, text: str) -> None:
-        self.reporter.say(f"warning: {text}")
 
 
 @contextmanager

@@ -53,9 +53,18 @@ class Reporter:
         self.drawn = 0
 
     def say(self, text: str) -> None:
-        """One line for the user."""
+        """One line for the user; for the log where nothing is shown."""
         if self.visible:
             tqdm.write(text, file=sys.stderr)
+        else:
+            logger.info(text)
+
+    def warn(self, text: str) -> None:
+        """The same, of something that the user did not expect."""
+        if self.visible:
+            tqdm.write(f"warning: {text}", file=sys.stderr)
+        elif self.main:
+            logger.warning(text)
 
     def start(self, title: str, total: int | None, *, unit: str = "img", done: int = 0) -> None:
         """Begin a bar over ``total`` images."""

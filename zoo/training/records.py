@@ -104,11 +104,18 @@ def compare(
 
 def _flat(run: dict[str, Any]) -> dict[str, Any]:
     images = {
-        part: f"{run[part].get('count')} images of {run[part].get('name')}, {str(run[part].get('sha256'))[:12]}"
+        part: f"{run[part].get('count')} images of {run[part].get('name')}, {str(run[part].get('sha256'))[:12]}, "
+        f"labels {str(run[part].get('labels'))[:12]}"
         for part in ("data", "val")
     }
     return {"spec": run["spec"], "levels": run["levels"], **images}
 
 
 def _named(images: Images) -> dict[str, Any]:
-    return {"name": images.name, "split": images.split, "count": len(images), "sha256": images.fingerprint}
+    return {
+        "name": images.name,
+        "split": images.split,
+        "count": len(images),
+        "sha256": images.fingerprint,
+        "labels": None if images.labels is None else files.digest({"labels": images.labels}),
+    }

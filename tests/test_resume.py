@@ -1,0 +1,324 @@
+"""Resuming: the same run to the last bit, another run never, and a folder that two write to neither."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+from children import ended, start, until
+
+from zoo import codes
+from zoo.builder import build
+from zoo.cache import making
+from zoo.data import Images
+from zoo.errors import TrainingError
+from zoo.interfaces import Regularizer
+from zoo.training import InterruptedTrainingError, fit, fitting
+from zoo.training import loop as loops
+
+SPEC = "8x8x1/conv2x2x4(width=4, blocks=0)+kl/fc2(hidden=[4])+kl"
+STEPS = 6
+
+
+def pixels(count=120):
+    """A bright square somewhere."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.zeros(count, 1, 8, 8, dtype=torch.uint8)
+    for image, (row, column) in zip(x, torch.randint(5, (count, 2), generator=generator).tolist(), strict=True):
+        image[0, row : row + 3, column : column + 3] = 255
+    return x
+
+
+def train(out, *, spec=SPEC, data=None, stack=None, **options):
+    data = Images(pixels(), name="squares") if data is None else data
+    options = {"steps": STEPS, "batch_size": 16, "progress": False, "log_every": 2, "precision": "fp32", **options}
+    return fit(stack or build(spec), data, out=out, **options)
+
+
+def weights(out):
+    return {path.name: path.read_bytes() for path in out.glob("level-*")}
+
+
+@pytest.fixture(autouse=True)
+def quick(tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "trackers", lambda **_: [])
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    return monkeypatch
+
+
+@pytest.fixture
+def stopped(monkeypatch):
+    """Have a run asked to stop after some steps, all told."""
+    step = loops._Run._step
+
+    def stop(after, work):
+        taken = []
+
+        def stopping(run, progress):
+            taken.append(1)
+            run.loop.interrupt.asked = len(taken) >= after
+            return step(run, progress)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loops._Run, "_step", stopping)
+            with pytest.raises(InterruptedTrainingError):
+                work()
+
+    return stop
+
+
+@pytest.fixture
+def begun(tmp_path, stopped):
+    """The folder of a run that was stopped after its third step."""
+    stopped(3, lambda: train(tmp_path / "run"))
+    return tmp_path / "run"
+
+
+class TestAnotherRun:
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"lr": 0.01}, [r"lr: 0\.001 then, 0\.01 now"]),
+            ({"seed": 3}, ["seed: 0 then, 3 now", "data|val"]),
+            ({"steps": 7}, ["steps: 6 then, 7 now"]),
+            ({"steps": None, "epochs": 1}, ["steps: 6 then, None now", "epochs: None then, 1 now"]),
+            ({"codes": "moments", "ema": 0.5}, ["codes: 'mean' then, 'moments' now", r"ema: 0\.998 then, 0\.5 now"]),
+            ({"augment": "flip", "views": 2}, ["augment: None then, 'flip' now", "views: 0 then, 2 now"]),
+            ({"level": 1}, ["level: None then, 1 now"]),
+            ({"spec": SPEC.replace("fc2", "fc3")}, ["spec: .*fc2.* then, .*fc3.* now", "levels: .* then, .* now"]),
+            ({"spec": SPEC.replace("+kl/", "+kl(2)/")}, [r"spec: .*kl\(2\)", r"levels: .* then, .*kl\(weight=2"]),
+            ({"data": Images(pixels().flip(0), name="squares")}, ["data: .* then, .* now", "val: .* then, .* now"]),
+            ({"data": Images(pixels(119), name="squares")}, ["data: '120 images .* then, '119 images", "val"]),
+            ({"val": Images(pixels(9), name="others")}, ["val: '6 images of squares.* then, '9 images of others"]),
+        ],
+    )
+    def test_is_refused_and_every_difference_named(self, begun, change, words):
+        before = {path: path.read_bytes() for path in begun.rglob("*") if path.is_file()}
+        with pytest.raises(TrainingError, match="holds another run, which cannot be resumed as this one") as refused:
+            train(begun, resume=True, **change)
+        for word in words:
+            assert refused.match(word)
+        assert str(refused.value).count(" then, ") == len(words)
+        assert {path: path.read_bytes() for path in begun.rglob("*") if path.is_file()} == before
+        train(begun, resume=True)
+
+    def test_other_first_weights_matter_until_there_is_a_checkpoint(self, tmp_path, monkeypatch):
+        def killed(*_):
+            raise KeyboardInterrupt
+
+        first = build(SPEC)
+        with monkeypatch.context() as patch:
+            patch.setattr(loops._Run, "_step", killed)
+            with pytest.raises(KeyboardInterrupt):
+                train(tmp_path / "run", stack=first)
+        torch.manual_seed(1)
+        other = build(SPEC)
+        with torch.no_grad():
+            next(other.parameters()).add_(1)
+        with pytest.raises(TrainingError, match=r"first weights: '[0-9a-f]{12}' then, '[0-9a-f]{12}' now"):
+            train(tmp_path / "run", stack=other, resume=True)
+
+    def test_but_not_after_it(self, begun, tmp_path):
+        train(tmp_path / "whole")
+        other = build(SPEC)
+        with torch.no_grad():
+            next(other.parameters()).add_(1)
+        train(begun, stack=other, resume=True)
+        assert weights(begun) == weights(tmp_path / "whole")
+
+    def test_other_labels(self, tmp_path, stopped):
+        one, other = (Images(pixels(), labels=torch.arange(120) % classes, name="squares") for classes in (2, 3))
+        stopped(2, lambda: train(tmp_path / "run", data=one))
+        with pytest.raises(TrainingError, match=r"data: .* then, .* now"):
+            train(tmp_path / "run", data=other, resume=True)
+
+    @pytest.mark.parametrize(("what", "value"), [("torch", "1.13"), ("threads", 77), ("zoo", "0.0.1"), ("plugins", {})])
+    def test_another_setting_is_only_warned_of(self, begun, capsys, what, value):
+        run = json.loads((begun / "run.json").read_text())
+        run["setting"][what] = value
+        (begun / "run.json").write_text(json.dumps(run))
+        train(begun, resume=True, progress=True)
+        said = capsys.readouterr().err
+        assert f"warning: resumed under another setting ({what} {value} then, " in said
+        assert (begun / "config.json").is_file()
+
+    def test_the_same_setting_is_not(self, begun, capsys):
+        train(begun, resume=True, progress=True)
+        assert "warning" not in capsys.readouterr().err
+
+
+class TestTheSameRun:
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"augment": "flip+shift1"},
+            {"codes": "moments"},
+            {"augment": "flip+shift1", "views": 2},
+            {"augment": "shift1", "views": 3, "codes": "moments", "code_dtype": "float16", "loss_in": "codes"},
+            {"augment": "flip", "loss_in": "pixels", "refine": True},
+        ],
+    )
+    def test_fresh_draws_go_on_where_they_were(self, tmp_path, monkeypatch, stopped, options):
+        train(tmp_path / "whole", **options)
+        monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "another cache"))
+        stopped(3, lambda: train(tmp_path / "parts", **options))
+        stopped(7, lambda: train(tmp_path / "parts", resume=True, **options))
+        torch.manual_seed(17)
+        train(tmp_path / "parts", resume=True, **options)
+        assert len(weights(tmp_path / "whole")) == 2
+        assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+
+    def test_without_them_it_would_not_be(self, tmp_path):
+        """So that what is compared above is not the same whatever is drawn."""
+        one, other = tmp_path / "one", tmp_path / "other"
+        train(one, codes="moments")
+        train(other)
+        assert weights(one).keys() != weights(other).keys()
+
+    def test_numbers_of_numpy_and_python_go_on_too(self, tmp_path, stopped):
+        train(tmp_path / "whole", stack=noisy())
+        for after in (2, 5, 4):
+            first = not (tmp_path / "parts").exists()
+            stopped(after, lambda first=first: train(tmp_path / "parts", stack=noisy(), resume=not first))
+            np.random.seed(after)
+            random.seed(after)
+        train(tmp_path / "parts", stack=noisy(), resume=True)
+        assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+
+    def test_the_users_own_numbers_are_left_alone(self, tmp_path):
+        def drawn():
+            return torch.rand(1).item(), random.random(), random.gauss(0, 1), np.random.rand()  # noqa: S311
+
+        stack = noisy()
+        drawn()  # Python keeps half of a pair of normal draws
+        states = torch.get_rng_state(), random.getstate(), np.random.get_state()
+        expected = drawn()
+        torch.set_rng_state(states[0])
+        random.setstate(states[1])
+        np.random.set_state(states[2])
+        train(tmp_path / "run", stack=stack)
+        assert drawn() == expected
+
+    def test_from_the_best_point_and_then_from_the_last(self, tmp_path, stopped):
+        train(tmp_path / "whole")
+        parts = tmp_path / "parts"
+        stopped(STEPS + 2, lambda: train(parts))
+        assert (parts / "checkpoints" / "best.safetensors").is_file()
+        stopped(2, lambda: train(parts, resume="best"))
+        stopped(1, lambda: train(parts, resume=True))
+        train(parts, resume=True)
+        assert weights(parts) == weights(tmp_path / "whole")
+        steps = [[json.loads(line)["step"] for line in (out / "history.jsonl").read_text().splitlines()]
+                 for out in (parts, tmp_path / "whole")]  # fmt: skip
+        assert steps[0] == steps[1]
+
+    def test_from_the_best_point_before_there_is_one(self, tmp_path, stopped):
+        """A run of 60 steps is validated every third."""
+        stopped(2, lambda: train(tmp_path / "run", steps=60))
+        with pytest.raises(TrainingError, match="no best"):
+            train(tmp_path / "run", steps=60, resume="best")
+        assert (tmp_path / "run/checkpoints/00-000000002.safetensors").is_file()
+
+    def test_the_best_point_of_a_run_that_was_begun_anew_is_gone(self, tmp_path, monkeypatch):
+        step = loops._Run._step
+        for lr, last in ((0.01, 2), (0.001, 0)):
+
+            def stepping(run, progress, last=last):
+                if run.step == last:
+                    raise KeyboardInterrupt
+                return step(run, progress)
+
+            monkeypatch.setattr(loops._Run, "_step", stepping)
+            with pytest.raises(KeyboardInterrupt):
+                train(tmp_path / "run", lr=lr)
+            assert (tmp_path / "run/checkpoints/best.safetensors").is_file() is (last > 0)
+
+    def test_what_is_encoded_is_kept(self, tmp_path, monkeypatch):
+        train(tmp_path / "whole")
+        monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "another cache"))
+        monkeypatch.setattr(making, "SHARD_BYTES", 4 * 16 * 30)  # four shards
+        monkeypatch.setattr(codes, "BATCH", 30)
+        batch, encoded, asked = codes._Encoder._batch, [], []
+
+        def encoding(encoder, view, place, size):
+            encoded.append(place)
+            if len(encoded) == 2:
+                asked[0].asked = True
+            return batch(encoder, view, place, size)
+
+        def listened(run, course, resumed=None):
+            asked.append(run.interrupt)
+            return steps(run, course, resumed)
+
+        steps = loops.Loop.run
+        monkeypatch.setattr(loops.Loop, "run", listened)
+        monkeypatch.setattr(codes._Encoder, "_batch", encoding)
+        with pytest.raises(InterruptedTrainingError, match=r"while encoding through level 1\. What is encoded is kept"):
+            train(tmp_path / "parts")
+        assert encoded == [0, 30]
+        train(tmp_path / "parts", resume=True)
+        assert encoded == [0, 30, 0, 30, 60, 90]  # of the first four are encoded again to see, the second was not kept
+        assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+
+
+class TestTwoAtOnce:
+    def test_in_one_process(self, tmp_path, monkeypatch):
+        step, refused = loops._Run._step, []
+
+        def stepping(run, progress):
+            if not refused:
+                refused.append(None)
+                with pytest.raises(TrainingError, match=r"another process is training in .*run: wait until it is done"):
+                    train(tmp_path / "run", resume=True)
+            return step(run, progress)
+
+        monkeypatch.setattr(loops._Run, "_step", stepping)
+        train(tmp_path / "run")
+        assert refused
+        train(tmp_path / "run", resume=True)  # it is over: nobody is at work any more
+
+    def test_in_two(self, tmp_path, monkeypatch):
+        one = start(train_slowly, tmp_path, log=tmp_path / "log", environ={"ZOO_CACHE": str(tmp_path / "cache")})
+        until(lambda: (tmp_path / "training").is_file())
+        (tmp_path / "by another name").symlink_to(tmp_path / "run")
+        for name in ("run", "by another name"):
+            for resume in (False, True):
+                with pytest.raises(TrainingError, match="another process is training in"):
+                    train(tmp_path / name, resume=resume)
+        one.kill()
+        ended(one)
+        train(tmp_path / "run", resume=True)
+        train(tmp_path / "whole")
+        assert weights(tmp_path / "run") == weights(tmp_path / "whole")
+
+
+def train_slowly(folder):
+    """Train until it is killed."""
+    fitting.trackers = lambda **_: []
+    step = loops._Run._step
+
+    def stepping(run, progress):
+        (folder / "training").touch()
+        until(lambda: False)
+        return step(run, progress)
+
+    loops._Run._step = stepping
+    train(folder / "run")
+
+
+class Noisy(Regularizer):
+    """A term that draws from NumPy and from Python."""
+
+    def forward(self, trip):
+        return trip.z.sum() * (np.random.rand() + random.gauss(0, 1) + random.random())  # noqa: S311
+
+
+def noisy():
+    torch.manual_seed(0)
+    stack = build(SPEC)
+    for level in stack.lower():
+        level.terms["noisy_"] = Noisy(level.stage.place, 1.0)
+    return stack

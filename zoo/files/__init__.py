@@ -1,0 +1,58 @@
+"""Folders of stacks: config.json, safetensors and nothing else, written whole and read with suspicion.
+
+`gate` is the one way in: every config and every weight of a saved stack passes `enter`, whether the folder is one's own
+or came from elsewhere. `texts`, `forms` and `sentences` look at the config, `headers` and `weights` at the tensors,
+`origins` at the plugins, and `budgets` bounds what a config can make a plugin build. `writing` puts files in their
+place whole, `stacks` writes the folder of a stack. docs/security.md lists what is refused, and how.
+"""
+
+from __future__ import annotations
+
+from zoo.files.budgets import within_budget
+from zoo.files.digests import digest, sha256
+from zoo.files.forms import FORMAT_VERSION
+from zoo.files.gate import enter, read_config, read_level, read_report
+from zoo.files.headers import Header, read_header
+from zoo.files.origins import check_plugins
+from zoo.files.saved import Saved, SavedLevel
+from zoo.files.sentences import check_sentences, without_file, without_files
+from zoo.files.stacks import write, write_report, zoo_version
+from zoo.files.texts import CARD, CONFIG, LARGEST_JSON, REPORT, cleaned, read_json, shown, write_json, write_text
+from zoo.files.weights import read_tensors, write_tensors
+from zoo.files.writing import UNFINISHED, replacing, sweep
+
+__all__ = [
+    "CARD",
+    "CONFIG",
+    "FORMAT_VERSION",
+    "LARGEST_JSON",
+    "REPORT",
+    "UNFINISHED",
+    "Header",
+    "Saved",
+    "SavedLevel",
+    "check_plugins",
+    "check_sentences",
+    "cleaned",
+    "digest",
+    "enter",
+    "read_config",
+    "read_header",
+    "read_json",
+    "read_level",
+    "read_report",
+    "read_tensors",
+    "replacing",
+    "sha256",
+    "shown",
+    "sweep",
+    "within_budget",
+    "without_file",
+    "without_files",
+    "write",
+    "write_json",
+    "write_report",
+    "write_tensors",
+    "write_text",
+    "zoo_version",
+]

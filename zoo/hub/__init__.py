@@ -1,0 +1,9 @@
+"""Saved stacks on the Hub: pushed in one commit, pulled at one commit, every byte checked."""
+
+from __future__ import annotations
+
+from zoo.hub.pulling import Pulled, copy, pull
+from zoo.hub.pushing import push
+from zoo.hub.references import PREFIX, Reference
+
+__all__ = ["PREFIX", "Pulled", "Reference", "copy", "pull", "push"]
