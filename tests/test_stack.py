@@ -104,6 +104,9 @@ def test_half_a_stack_gives_the_same_half(tmp_path):
     with pytest.raises(FileError, match="encoder was not loaded"):
         decoder.encode(x)
     assert not any("stage.decoder" in name for name, _ in encoder.named_parameters())
+    with pytest.raises(FileError, match="the decoder was not loaded"):
+        encoder.save(folder)
+    assert load(folder).level(1)
     with pytest.raises(FileError, match="part="):
         load(folder, part="middle")
 
@@ -131,6 +134,16 @@ def flip(config, folder):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
+
+
+def test_a_report_stays_with_its_weights(tmp_path):
+    stack = build(TINY)
+    stack.save(tmp_path, report={"levels": []})
+    stack.report = None
+    stack.save(tmp_path)  # the same weights: a resumed run saves once more
+    assert files.read_report(tmp_path) == {"levels": []}
+    build(TINY, seed=1).save(tmp_path)
+    assert files.read_report(tmp_path) is None
 
 
 def test_a_saved_stack_keeps_the_defaults_it_was_built_with(tmp_path, monkeypatch):

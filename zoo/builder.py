@@ -16,7 +16,7 @@ from zoo import files, registry
 from zoo.errors import FileError, RegistryError, SpecError, nearest
 from zoo.interfaces import Head, Part, Place, Reconstruction, Regularizer, Shape, Stage, Term
 from zoo.spec import Item, LevelSpec, StackSpec, parse
-from zoo.stack import Level, Stack
+from zoo.stack import Absent, Level, Stack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,17 +88,6 @@ def load(
         _fill(module, level.tensors(kept), level.header.path)
     stack.report = files.read_report(saved.folder, saved.root)
     return stack.eval()
-
-
-class Absent(nn.Module):
-    """Stands where the half of a stage would be that was not loaded, and says so when it is used."""
-
-    def __init__(self, half: str, folder: Path) -> None:
-        super().__init__()
-        self.message = f"the {half} was not loaded: zoo.load({str(folder)!r}) without part= loads both halves"
-
-    def forward(self, *_: Any) -> Any:
-        raise FileError(self.message)
 
 
 def _local(folder: str | Path) -> Path:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo import files, registry
-from zoo.errors import EvaluationError, SpecError
+from zoo.errors import EvaluationError, FileError, SpecError
 from zoo.interfaces import Head, Reconstruction, Regularizer, RoundTrip, Shape, Stage, Term
 from zoo.spec import LevelSpec
 
@@ -27,6 +27,17 @@ TINY = 1e-12
 """A feature whose variance is below this never varies."""
 PROJECTIONS = 8
 """Random projections that ``Stack.sensitivity`` averages over."""
+
+
+class Absent(nn.Module):
+    """Stands where the half of a stage would be that was not loaded, and says so when it is used."""
+
+    def __init__(self, half: str, folder: Path) -> None:
+        super().__init__()
+        self.message = f"the {half} was not loaded: zoo.load({str(folder)!r}) without part= loads both halves"
+
+    def forward(self, *_: Any) -> Any:
+        raise FileError(self.message)
 
 
 class Level(nn.Module):
@@ -286,7 +297,13 @@ class Stack(nn.Module):
         """Write config.json, one safetensors file per level, report.json and a model card; ``zoo.load`` reads it back.
 
         The folder's old stack, if it holds one, is replaced in one step: a reader sees the old or the new, never a mix.
+
+        Raises:
+            FileError: the stack was loaded with ``part=``, so half of it is not here.
         """
+        for module in self.modules():
+            if isinstance(module, Absent):
+                module()  # says what is missing
         self.report = report or self.report
         return files.write(folder, self.description(), self.tensors(), self.report)
 

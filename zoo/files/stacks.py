@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zoo import card
 from zoo.files.digests import sha256
 from zoo.files.forms import FORMAT_VERSION
-from zoo.files.gate import read_config
+from zoo.files.gate import read_config, read_report
 from zoo.files.texts import CARD, CONFIG, REPORT, write_json, write_text
 from zoo.files.weights import write_tensors
 from zoo.files.writing import UNFINISHED
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+WEIGHTS = "level-*.safetensors"
+
 
 def write(
     folder: str | Path, description: Mapping[str, Any], tensors: list[dict[str, Tensor]], report: dict[str, Any] | None
@@ -27,21 +29,27 @@ def write(
     """Write a stack into a folder, which may exist and hold other files.
 
     Weight files carry their hash in their names and config.json, which names them, is replaced last: until then the
-    folder is the old stack, from then on the new one. Weight files that nothing names any more are then removed.
+    folder is the old stack, from then on the new one. Weight files that nothing names any more are then removed, and so
+    is a report that is of other weights than these.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    before = {path.name for path in folder.glob(WEIGHTS)}
     levels = [
         {**level, **_write_level(folder, number, weights)}
         for number, (level, weights) in enumerate(zip(description["levels"], tensors, strict=True), 1)
     ]
     config = {"format_version": FORMAT_VERSION, "zoo": zoo_version(), **description, "levels": levels}
+    named = {level["file"] for level in levels}
     if report is not None:
         write_json(folder / REPORT, report)
+    elif named != before:
+        (folder / REPORT).unlink(missing_ok=True)
+    elif (folder / REPORT).is_file():
+        report = read_report(folder)
     write_text(folder / CARD, card.render(config, report))
     write_json(folder / CONFIG, config)
-    named = {level["file"] for level in levels}
-    for stale in folder.glob("level-*.safetensors"):
+    for stale in folder.glob(WEIGHTS):
         if stale.name not in named:
             stale.unlink()
     return folder
