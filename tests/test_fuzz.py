@@ -21,6 +21,6 @@ def test_nothing_passes_that_does_not_mean_what_it_says(bench):
 
 def test_the_fuzz_can_fail(bench, monkeypatch):
     """Without a check of the gate's it finds what that check is for."""
-    monkeypatch.setattr("zoo.builder._check_told", lambda stack, saved: None)
+    monkeypatch.setattr("zoo.builder.loading._check_told", lambda stack, saved: None)
     with pytest.raises(AssertionError):
         fuzz(bench, EXAMPLES)

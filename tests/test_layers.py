@@ -74,7 +74,7 @@ def test_every_plugin_is_named_wherever_plugins_are_named() -> None:
         ("plugins/zoo_conv/conv.py", "from zoo.training import fit", "layers"),
         ("plugins/zoo_losses/ssim.py", "from zoo import registry", "layers"),
         ("plugins/zoo_losses/ssim.py", "from zoo_conv import blocks", "plugins"),
-        ("zoo/builder.py", "def conv():\n    from zoo_conv.conv import Conv", "plugins"),
+        ("zoo/builder/assembly.py", "def conv():\n    from zoo_conv.conv import Conv", "plugins"),
         ("zoo/training/loop.py", "import zoo", "facade"),
         ("plugins/zoo_heads/normal.py", "from zoo import Head", "facade"),
     ],

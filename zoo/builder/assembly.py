@@ -1,0 +1,164 @@
+"""Sentence to stack: shapes threaded from the pixels up, every level with its terms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+
+from zoo import files, registry
+from zoo.builder.parts import Found, construct
+from zoo.errors import RegistryError, SpecError, nearest
+from zoo.interfaces import Head, Part, Place, Reconstruction, Regularizer, Shape, Stage, Term
+from zoo.spec import Item, LevelSpec, StackSpec, parse
+from zoo.stack import Level, Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DEFAULT_INPUT = (64, 64, 3)
+"""Height, width and channels of the images where the sentence does not say."""
+
+DEFAULT_RECONSTRUCTION = "gaussian"
+LARGEST_DIMENSION = 2**26
+"""Elements of one image or code; more is a slip of the keyboard, and is refused before anything is allocated."""
+
+
+def build(spec: str | StackSpec, *, input: tuple[int, int, int] | None = None, seed: int = 0) -> Stack:
+    """Assemble a stack from its sentence, with fresh weights.
+
+    Args:
+        spec: the sentence, as in ``"28x28x1/conv7x7x10/fc8+kl"``.
+        input: height, width and channels of the images; the sentence's own input wins, 64x64x3 is the default.
+        seed: same seed, same weights. The global random state is left alone.
+
+    Raises:
+        SpecError: the sentence cannot be understood, or its shapes do not fit.
+        RegistryError: a name that no installed plugin offers.
+
+    >>> build("conv8x8x64+wae_mmd").code_shape
+    (64, 8, 8)
+    """
+    sentence = parse(spec) if isinstance(spec, str) else parse(str(spec))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return assemble(_with_input(sentence, input)).eval()
+
+
+def _with_input(spec: StackSpec, asked: tuple[int, int, int] | None) -> StackSpec:
+    return spec if spec.input else StackSpec(spec.levels, asked or DEFAULT_INPUT)
+
+
+def assemble(spec: StackSpec) -> Stack:
+    """The stack of a sentence that says its input."""
+    spec = parse(str(spec))  # so that positions in errors are those of the canonical sentence
+    height, width, channels = cast("tuple[int, int, int]", spec.input)
+    shape: Shape = (channels, height, width)
+    _check_size(shape, spec, None)
+    levels: list[Level] = []
+    head = None
+    for number, level in enumerate(spec.levels, 1):
+        parts = _look_up(level, spec)
+        if parts[0].kind == "head":
+            head = _build_head(level, parts, shape, spec, last=number == len(spec.levels), pixels=number == 1)
+        else:
+            levels.append(_build_level(level, parts, shape, spec, pixels=number == 1))
+            shape = levels[-1].code_shape
+    return Stack(files.without_files(spec), (channels, height, width), levels, head)
+
+
+def _look_up(level: LevelSpec, spec: StackSpec) -> list[Found]:
+    found = []
+    for place, item in enumerate(level.items):
+        if item.tag is not None:
+            name = str(Item(item.name, item.shape, item.tag))
+            raise RegistryError(
+                f"{name} names a pretrained stage, and registry.json has none of that name; "
+                f"{nearest(name, registry.names(pretrained=True))}"
+            )
+        kinds = ("stage", "head") if place == 0 else ("regularizer", "reconstruction")
+        entry = registry.find(item.name, kinds=kinds)
+        found.append(Found(item, entry.kind, cast("type[Part]", entry.load())))
+    return found
+
+
+def _build_level(level: LevelSpec, parts: Sequence[Found], shape: Shape, spec: StackSpec, *, pixels: bool) -> Level:
+    first, terms = parts[0], [*parts[1:]]
+    if not any(issubclass(part.cls, Reconstruction) and part.cls.likelihood for part in terms):
+        default = registry.find(DEFAULT_RECONSTRUCTION, kinds=("reconstruction",))
+        terms.insert(0, Found(Item(DEFAULT_RECONSTRUCTION), default.kind, cast("type[Part]", default.load())))
+    _check_terms(level, terms, spec)
+    wants_gaussian = any(issubclass(part.cls, Regularizer) and part.cls.posterior == "gaussian" for part in terms)
+    wants_sigmoid = any(issubclass(part.cls, Reconstruction) and part.cls.output == "sigmoid" for part in terms)
+    place = Place(
+        input_shape=shape,
+        code_shape=_tensor_shape(first.item.shape) if first.item.shape else None,
+        pixels=pixels,
+        posterior="gaussian" if wants_gaussian else "point",
+        output="sigmoid" if wants_sigmoid and pixels else "linear",
+    )
+    for checked in (place.code_shape or (), shape):
+        _check_size(checked, spec, first.item)
+    stage = cast("Stage", construct(first, place, spec))
+    code = stage.code_shape
+    _check_size(code, spec, first.item)
+    told = Place(shape, code, pixels, place.posterior, place.output)
+    return Level(stage, _named_terms([(part, cast("Term", construct(part, told, spec))) for part in terms]))
+
+
+def _build_head(
+    level: LevelSpec, parts: Sequence[Found], shape: Shape, spec: StackSpec, *, last: bool, pixels: bool
+) -> Head:
+    item = level.items[0]
+    if not last:
+        raise SpecError(f"{item.name} is a head: it ends a stack", str(spec), item.position)
+    if len(parts) > 1:
+        term = level.items[1]
+        raise SpecError(
+            f"{item.name} is a head: it brings its own loss and takes no '+{term.name}'", str(spec), term.position
+        )
+    return cast("Head", construct(parts[0], Place(shape, _tensor_shape(item.shape) or None, pixels), spec))
+
+
+def _check_terms(level: LevelSpec, terms: Sequence[Found], spec: StackSpec) -> None:
+    likelihoods = [part.item for part in terms if issubclass(part.cls, Reconstruction) and part.cls.likelihood]
+    if len(likelihoods) > 1:
+        first, second = likelihoods[:2]
+        raise SpecError(
+            f"a level has one likelihood, {level.items[0].name} has {first.name} and {second.name}",
+            str(spec),
+            second.position,
+        )
+    own_draw = [part for part in terms if issubclass(part.cls, Regularizer) and part.cls.draw is not Regularizer.draw]
+    if len(own_draw) > 1:
+        raise SpecError(
+            f"{own_draw[0].item.name} and {own_draw[1].item.name} both say how the code is drawn: keep one",
+            str(spec),
+            own_draw[1].item.position,
+        )
+
+
+def _named_terms(terms: list[tuple[Found, Term]]) -> dict[str, Term]:
+    named: dict[str, Term] = {}
+    for found, term in terms:
+        name, copy = found.item.name, 2
+        while name in named:
+            name, copy = f"{found.item.name}_{copy}", copy + 1
+        named[name] = term
+    return named
+
+
+def _tensor_shape(shape: tuple[int, ...]) -> Shape:
+    """HxWxC of the sentence to (C, H, W) of the tensors; other ranks stay."""
+    return (shape[2], shape[0], shape[1]) if len(shape) == 3 else shape
+
+
+def _check_size(shape: Shape, spec: StackSpec, item: Item | None) -> None:
+    size = 1
+    for side in shape:
+        size *= side
+    if size > LARGEST_DIMENSION:
+        where = None if item is None else item.position
+        raise SpecError(
+            f"{'x'.join(map(str, shape))} is {size} numbers, more than {LARGEST_DIMENSION}", str(spec), where
+        )
