@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -150,6 +150,7 @@ class _Encoder:
     images: Images
     levels: int
     coding: Coding
+    decided: dict[int, Tensor] = field(default_factory=dict)
 
     @torch.inference_mode()
     def rows(self, wanted: range, tick: Callable[[int], None]) -> dict[str, Tensor]:
@@ -171,9 +172,10 @@ class _Encoder:
     def _batch(self, view: int, place: int, size: int) -> dict[str, Tensor]:
         x = self.images.batch(slice(place, place + size))
         if self.coding.augmentation is not None:
-            generator = torch.Generator().manual_seed(self.coding.seed * 1_000_003 + view)
-            decisions = self.coding.augmentation.decide(len(self.images), generator)
-            x = self.coding.augmentation.apply(x, decisions[place : place + size])
+            if view not in self.decided:  # for all images at once: the same whatever the batches are
+                generator = torch.Generator().manual_seed(self.coding.seed * 1_000_003 + view)
+                self.decided[view] = self.coding.augmentation.decide(len(self.images), generator)
+            x = self.coding.augmentation.apply(x, self.decided[view][place : place + size])
         posterior = self.stack.posterior(x.to(self.stack.device), self.levels)
         rows = {"mean": posterior.mode.float().cpu()}
         if self.coding.mode == "moments" and posterior.logvar is not None:
