@@ -11,8 +11,8 @@ from zoo_conv.fc import FullyConnected
 
 from zoo import files
 from zoo.builder import build, load
-from zoo.errors import SpecError, TrainingError
-from zoo.interfaces import Phase, Regularizer
+from zoo.errors import RegistryError, SpecError, TrainingError
+from zoo.interfaces import Phase, Place, Regularizer
 from zoo.training import Options, fit
 from zoo.training import loop as loops
 from zoo.training.averaging import Average
@@ -329,3 +329,18 @@ def test_no_pickle_is_written(tmp_path):
     assert suffixes <= {".json", ".jsonl", ".safetensors", ".md"}
     for path in tmp_path.rglob("*.safetensors"):
         files.read_tensors(path)
+
+
+def test_a_critic_without_a_loss_is_the_plugins_fault():
+    class Judge(Regularizer):
+        def __init__(self, place):
+            super().__init__(place, 1.0)
+            self.critic = nn.Linear(4, 1)
+
+        def forward(self, trip):
+            return self.critic(trip.z).mean()
+
+    stack = build("8x8x1/fc4(hidden=[16])")
+    stack.level(1).terms["judge"] = Judge(Place((1, 8, 8), (4,)))
+    with pytest.raises(RegistryError, match="Judge owns a critic but has no critic_loss"):
+        fit(stack, blobs(), steps=2, progress=False)

@@ -52,6 +52,11 @@ class Coding:
     views: int = 1
     seed: int = 0
 
+    @property
+    def passes(self) -> int:
+        """How often every image is encoded: once, or once for each view."""
+        return 1 if self.augmentation is None else self.views
+
     def describe(self) -> dict[str, Any]:
         """JSON-ready."""
         views = None
@@ -130,18 +135,17 @@ def encode(
             f"{stack.spec.levels[levels - 1]} has one code for each image and no posterior to draw from: take "
             "its means (mode='mean'), or give it a regularizer with a posterior, as in '+kl'"
         )
-    views = 1 if coding.augmentation is None else coding.views
     numbers = one.mean.numel() + (0 if coding.mode == "mean" or one.logvar is None else one.logvar.numel())
     shards = cache.obtain(
         _key(stack, images, levels, coding),
-        views * len(images),
+        coding.passes * len(images),
         _Encoder(stack, images, levels, coding).rows,
         row_bytes=numbers * (2 if coding.dtype == "float16" else 4),
         tick=tick,
         say=say,
         close=CLOSE,
     )
-    return Codes(shards, len(images), images.labels, one.noise if coding.mode == "moments" else None, views)
+    return Codes(shards, len(images), images.labels, one.noise if coding.mode == "moments" else None, coding.passes)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from zoo.errors import RegistryError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -206,7 +208,7 @@ class Term(Part):
 
     def critic_loss(self, trip: RoundTrip) -> Tensor:
         """The critic's own loss, a scalar, on a detached trip. Only asked of a term that owns a critic."""
-        raise NotImplementedError(f"{type(self).__name__} owns a critic but no critic_loss")
+        raise RegistryError(f"{type(self).__name__} owns a critic but has no critic_loss for it to learn by: add one")
 
 
 class Regularizer(Term):
@@ -261,7 +263,7 @@ class Head(Part):
 
     def critic_loss(self, batch: HeadBatch) -> Tensor:
         """The critic's own loss, a scalar. Only asked of a head that owns a critic."""
-        raise NotImplementedError(f"{type(self).__name__} owns a critic but no critic_loss")
+        raise RegistryError(f"{type(self).__name__} owns a critic but has no critic_loss for it to learn by: add one")
 
     def prepare(self, codes: Tensor) -> None:
         """Look at a sample of the codes, (N, *code), once before the first step: all a closed-form head needs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -66,7 +67,7 @@ def obtain(
         FileError: the cache cannot be written to.
     """
     limit()  # what is no size is found out now rather than when the work is done
-    parts = _parts(count, max(1, SHARD_BYTES // max(1, row_bytes)))
+    work = _Work(key, count, make, max(1, SHARD_BYTES // max(1, row_bytes)), tick, say, close)
     told: list[None] = []
 
     def waiting() -> None:
@@ -76,84 +77,87 @@ def obtain(
         tick(0)
 
     with held(key.digest, waiting=waiting):
-        shards = _complete(key, count, parts, make, tick=tick, say=say, close=close)
-        opened = Shards(key.folder / shard["file"] for shard in shards)
+        opened = Shards(key.folder / shard["file"] for shard in work.complete())
     for entry in evict(keep=key.folder):
         say(f"the cache is over its limit of {readable(limit())}: let go of {entry.title}, {readable(entry.bytes)}")
     return opened
 
 
-def _complete(
-    key: Key,
-    count: int,
-    parts: list[range],
-    make: Make,
-    *,
-    tick: Tick,
-    say: Callable[[str], None],
-    close: float,
-) -> list[dict[str, Any]]:
-    """Every shard of the entry, those that are missing or wrong made now."""
-    sound = _sound(key, count, parts, make, tick=tick, say=say, close=close)
-    if sound and len(sound) < len(parts):
-        say(f"{key.title}: {len(sound)} of {len(parts)} shards are there already; going on")
-    for part in parts:
-        if part.start in sound:
-            continue
-        rows = make(part, tick)
+@dataclass(frozen=True)
+class _Work:
+    """One call of ``obtain``, by whoever holds the lock."""
+
+    key: Key
+    count: int
+    make: Make
+    shard_rows: int
+    tick: Tick
+    say: Callable[[str], None]
+    close: float
+
+    @property
+    def parts(self) -> list[range]:
+        """The rows of each shard."""
+        size = self.shard_rows
+        return [range(start, min(start + size, self.count)) for start in range(0, self.count, size)]
+
+    def complete(self) -> list[dict[str, Any]]:
+        """Every shard of the entry, those that are missing or wrong made now."""
+        key, parts, sound = self.key, self.parts, self.sound()
+        if sound and len(sound) < len(parts):
+            self.tell(f"{len(sound)} of {len(parts)} shards are there already; going on")
+        for part in parts:
+            if part.start in sound:
+                continue
+            rows = self.make(part, self.tick)
+            with writing():
+                sound[part.start] = _written(key.folder, part, rows)
+                del rows  # before the next are made: one shard at a time is in memory
+                shards = [sound[first] for first in sorted(sound)]
+                index = {"format_version": FORMAT_VERSION, "title": key.title, "key": dict(key.parts),
+                         "rows": self.count, "shards": shards}  # fmt: skip
+                files.write_json(key.folder / INDEX, index)
         with writing():
-            sound[part.start] = _written(key.folder, part, rows)
-            del rows  # before the next are made: one shard at a time is in memory
-            shards = [sound[first] for first in sorted(sound)]
-            index = {"format_version": FORMAT_VERSION, "title": key.title, "key": dict(key.parts), "rows": count,
-                     "shards": shards}  # fmt: skip
-            files.write_json(key.folder / INDEX, index)
-    with writing():
-        os.utime(key.folder / INDEX)  # the time of its last use, by which it may be let go
-        for stray in {*key.folder.glob("*.safetensors")} - {key.folder / shard["file"] for shard in sound.values()}:
-            stray.unlink()
-    return [sound[part.start] for part in parts]
+            os.utime(key.folder / INDEX)  # the time of its last use, by which it may be let go
+            for stray in {*key.folder.glob("*.safetensors")} - {key.folder / shard["file"] for shard in sound.values()}:
+                stray.unlink()
+        return [sound[part.start] for part in parts]
 
+    def sound(self) -> dict[int, dict[str, Any]]:
+        """The shards that are there and may be kept, by their first row."""
+        folder = self.key.folder
+        if not folder.exists():
+            changed = remains(self.key)
+            if changed is not None:
+                self.tell(f"{changed}: made anew")
+            return {}
+        with writing():
+            files.sweep(folder)
+        try:
+            index = read_index(folder)
+        except FileError as error:
+            self.tell(f"{error}: made anew")
+            return {}
+        layout = {part.start: len(part) for part in self.parts}
+        if index["rows"] != self.count or any(layout.get(it["first"]) != it["rows"] for it in index["shards"]):
+            self.tell("kept in shards of another size, by another version perhaps: made anew")
+            return {}
+        sound = {}
+        for shard in index["shards"]:
+            self.tick(0)
+            wrong = damage(folder, shard)
+            if wrong is None:
+                sound[shard["first"]] = shard
+            else:
+                self.tell(f"{wrong}: its {shard['rows']:,} rows are made anew")
+        if sound and not _current(self.key, next(iter(sound.values())), self.make, self.close):
+            self.tell("the cache holds something else than is made now, by another version perhaps: made anew")
+            return {}
+        return sound
 
-def _sound(
-    key: Key,
-    count: int,
-    parts: list[range],
-    make: Make,
-    *,
-    tick: Tick,
-    say: Callable[[str], None],
-    close: float,
-) -> dict[int, dict[str, Any]]:
-    """The shards that are there and may be kept, by their first row."""
-    if not key.folder.exists():
-        changed = remains(key)
-        if changed is not None:
-            say(f"{key.title}: {changed}: made anew")
-        return {}
-    with writing():
-        files.sweep(key.folder)
-    try:
-        index = read_index(key.folder)
-    except FileError as error:
-        say(f"{key.title}: {error}: made anew")
-        return {}
-    layout = {part.start: len(part) for part in parts}
-    if index["rows"] != count or any(layout.get(shard["first"]) != shard["rows"] for shard in index["shards"]):
-        say(f"{key.title}: kept in shards of another size, by another version perhaps: made anew")
-        return {}
-    sound = {}
-    for shard in index["shards"]:
-        tick(0)
-        wrong = damage(key.folder, shard)
-        if wrong is None:
-            sound[shard["first"]] = shard
-        else:
-            say(f"{key.title}: {wrong}: its {shard['rows']:,} rows are made anew")
-    if sound and not _current(key, next(iter(sound.values())), make, close):
-        say(f"{key.title}: the cache holds something else than is made now, by another version perhaps: made anew")
-        return {}
-    return sound
+    def tell(self, text: str) -> None:
+        """One line about this entry."""
+        self.say(f"{self.key.title}: {text}")
 
 
 def _current(key: Key, shard: dict[str, Any], make: Make, close: float) -> bool:
@@ -182,7 +186,3 @@ def _written(folder: Path, part: range, rows: Rows) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "sha256": files.sha256(path),
     }
-
-
-def _parts(count: int, size: int) -> list[range]:
-    return [range(start, min(start + size, count)) for start in range(0, count, size)]

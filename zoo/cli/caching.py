@@ -14,7 +14,7 @@ from zoo.cli.columns import columns
 if TYPE_CHECKING:
     from zoo.cache import Entry
 
-KINDS = ("codes", "features", "images")
+KINDS = ("codes", "features", "images")  # as in zoo.cache, which imports torch
 
 only = click.option("--kind", type=click.Choice(KINDS), help="Only entries of this kind.")
 

@@ -174,11 +174,10 @@ class _Fit:
         Images that are held out are encoded as well, so that runs which hold out others, or none, find the same codes.
         """
         coding, train = self.options.coding, self.material.train
-        views = coding.views if coding.augmentation else 1
 
         def tick(count: int) -> None:
             if count and self.reporter.bar is None:
-                self.reporter.start(f"encoding through level {levels}", views * len(train))
+                self.reporter.start(f"encoding through level {levels}", coding.passes * len(train))
             self.reporter.advance(count)
             if self.interrupt is not None and self.interrupt.asked:
                 kept = " What is encoded is kept: the same command with --resume (resume=True) goes on." * self.lasting
