@@ -342,5 +342,5 @@ def test_a_critic_without_a_loss_is_the_plugins_fault():
 
     stack = build("8x8x1/fc4(hidden=[16])")
     stack.level(1).terms["judge"] = Judge(Place((1, 8, 8), (4,)))
-    with pytest.raises(RegistryError, match="Judge owns a critic but has no critic_loss"):
+    with pytest.raises(RegistryError, match="Judge owns a critic but no critic_loss"):
         fit(stack, blobs(), steps=2, progress=False)

@@ -208,7 +208,7 @@ class Term(Part):
 
     def critic_loss(self, trip: RoundTrip) -> Tensor:
         """The critic's own loss, a scalar, on a detached trip. Only asked of a term that owns a critic."""
-        raise RegistryError(f"{type(self).__name__} owns a critic but has no critic_loss for it to learn by: add one")
+        raise RegistryError(f"{type(self).__name__} owns a critic but no critic_loss: it has nothing to learn by")
 
 
 class Regularizer(Term):
@@ -263,7 +263,7 @@ class Head(Part):
 
     def critic_loss(self, batch: HeadBatch) -> Tensor:
         """The critic's own loss, a scalar. Only asked of a head that owns a critic."""
-        raise RegistryError(f"{type(self).__name__} owns a critic but has no critic_loss for it to learn by: add one")
+        raise RegistryError(f"{type(self).__name__} owns a critic but no critic_loss: it has nothing to learn by")
 
     def prepare(self, codes: Tensor) -> None:
         """Look at a sample of the codes, (N, *code), once before the first step: all a closed-form head needs."""
