@@ -297,3 +297,10 @@ def test_emphasis_is_seen_by_the_stage_and_the_terms_and_by_nobody_else():
         assert torch.equal(trip.x, x * level.emphasis)
         assert torch.allclose(trip.x_hat, level.decode(trip.z) * level.emphasis, atol=1e-5)
         assert torch.equal(trip.posterior.mode, level.encode(x).mode)
+
+
+def test_what_a_killed_process_left_half_written_is_swept_away(tmp_path):
+    for name in (".unfinished-ab12-x.json", ".tmp0rwmST", ".tmpfile-of-mine", "kept.json"):
+        (tmp_path / name).write_text("")
+    files.sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".tmpfile-of-mine", "kept.json"}

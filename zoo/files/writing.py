@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 UNFINISHED = ".unfinished-"  # begins the names of what is still being written
+SAFETENSORS_OWN = ".tmp" + "[A-Za-z0-9]" * 6  # what safetensors itself writes to before it renames
 
 
 @contextmanager
@@ -35,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def sweep(folder: Path) -> None:
     """Remove what processes that were killed left half-written here; for a folder that is this process's to write."""
-    for stray in folder.glob(f"{UNFINISHED}*"):
+    for stray in [*folder.glob(f"{UNFINISHED}*"), *folder.glob(SAFETENSORS_OWN)]:
         if stray.is_dir():
             shutil.rmtree(stray)
         else:
