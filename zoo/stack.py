@@ -183,12 +183,21 @@ class Stack(nn.Module):
     (torch.Size([2, 8]), torch.Size([2, 1, 28, 28]))
     """
 
-    def __init__(self, spec: StackSpec, input_shape: Shape, levels: list[Level], head: Head | None = None) -> None:
+    def __init__(
+        self,
+        spec: StackSpec,
+        input_shape: Shape,
+        levels: list[Level],
+        head: Head | None = None,
+        *,
+        brought: files.Brought | None = None,
+    ) -> None:
         super().__init__()
         self.spec = spec
         self.input_shape = input_shape
         self.levels = nn.ModuleList(levels)
         self.head = head
+        self.brought = brought
         self.report: dict[str, Any] | None = None
 
     @property
@@ -356,6 +365,7 @@ class Stack(nn.Module):
         return {
             "spec": str(self.spec),
             "plugins": {name: registry.find(name).origin for name in sorted(names)},
+            **({} if self.brought is None else self.brought.to_json()),
             "input": {"shape": list(self.input_shape), "layout": "CHW", "range": [0, 1]},
             "levels": parts,
         }

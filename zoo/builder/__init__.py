@@ -1,12 +1,14 @@
 """From a sentence, or a saved folder, to a stack.
 
 `parts` makes one object of one item of the sentence, `assembly` a stack of all of them, `loading` the same of a folder
-that passed the gate.
+that passed the gate. `sources` finds the folder, also on the Hub and in registry.json; `bringing` puts the levels of
+such a folder into a sentence (`resizing` for images of another size), and `building` assembles the rest on top.
 """
 
 from __future__ import annotations
 
-from zoo.builder.assembly import build
+from zoo.builder.building import build
 from zoo.builder.loading import load
+from zoo.builder.sources import Source, locate
 
-__all__ = ["build", "load"]
+__all__ = ["Source", "build", "load", "locate"]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-import torch
-
 from zoo import files, registry
 from zoo.builder.parts import Found, construct
-from zoo.errors import RegistryError, SpecError, nearest
+from zoo.errors import SpecError
 from zoo.interfaces import Head, Part, Place, Reconstruction, Regularizer, Shape, Stage, Term
 from zoo.spec import Item, LevelSpec, StackSpec, parse
 from zoo.stack import Level, Stack
@@ -16,65 +14,44 @@ from zoo.stack import Level, Stack
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DEFAULT_INPUT = (64, 64, 3)
-"""Height, width and channels of the images where the sentence does not say."""
-
 DEFAULT_RECONSTRUCTION = "gaussian"
 LARGEST_DIMENSION = 2**26
 """Elements of one image or code; more is a slip of the keyboard, and is refused before anything is allocated."""
 
 
-def build(spec: str | StackSpec, *, input: tuple[int, int, int] | None = None, seed: int = 0) -> Stack:
-    """Assemble a stack from its sentence, with fresh weights.
+def assemble(spec: StackSpec, bottom: Stack | None = None) -> Stack:
+    """The stack of a sentence that says its input.
 
     Args:
-        spec: the sentence, as in ``"28x28x1/conv7x7x10/fc8+kl"``.
-        input: height, width and channels of the images; the sentence's own input wins, 64x64x3 is the default.
-        seed: same seed, same weights. The global random state is left alone.
-
-    Raises:
-        SpecError: the sentence cannot be understood, or its shapes do not fit.
-        RegistryError: a name that no installed plugin offers.
-
-    >>> build("conv8x8x64+wae_mmd").code_shape
-    (64, 8, 8)
+        spec: with all its levels, and none that stands for others.
+        bottom: its first levels, which are there already.
     """
-    sentence = parse(spec) if isinstance(spec, str) else parse(str(spec))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return assemble(_with_input(sentence, input)).eval()
-
-
-def _with_input(spec: StackSpec, asked: tuple[int, int, int] | None) -> StackSpec:
-    return spec if spec.input else StackSpec(spec.levels, asked or DEFAULT_INPUT)
-
-
-def assemble(spec: StackSpec) -> Stack:
-    """The stack of a sentence that says its input."""
     spec = parse(str(spec))  # so that positions in errors are those of the canonical sentence
     height, width, channels = cast("tuple[int, int, int]", spec.input)
     shape: Shape = (channels, height, width)
     _check_size(shape, spec, None)
-    levels: list[Level] = []
-    head = None
-    for number, level in enumerate(spec.levels, 1):
+    levels = [] if bottom is None else [*bottom.lower()]
+    head = None if bottom is None else bottom.head
+    done = len(levels) + (head is not None)
+    if bottom is not None and levels:
+        shape = bottom.code_shape
+    for number, level in enumerate(spec.levels[done:], done + 1):
         parts = _look_up(level, spec)
         if parts[0].kind == "head":
             head = _build_head(level, parts, shape, spec, last=number == len(spec.levels), pixels=number == 1)
         else:
             levels.append(_build_level(level, parts, shape, spec, pixels=number == 1))
             shape = levels[-1].code_shape
-    return Stack(files.without_files(spec), (channels, height, width), levels, head)
+    brought = None if bottom is None else bottom.brought
+    return Stack(files.without_files(spec), (channels, height, width), levels, head, brought=brought)
 
 
 def _look_up(level: LevelSpec, spec: StackSpec) -> list[Found]:
     found = []
     for place, item in enumerate(level.items):
-        if item.tag is not None:
-            name = str(Item(item.name, item.shape, item.tag))
-            raise RegistryError(
-                f"{name} names a pretrained stage, and registry.json has none of that name; "
-                f"{nearest(name, registry.names(pretrained=True))}"
+        if item.brings:
+            raise SpecError(
+                f"{item!s:.100} stands for levels that begin at the pixels: it is the first", str(spec), item.position
             )
         kinds = ("stage", "head") if place == 0 else ("regularizer", "reconstruction")
         entry = registry.find(item.name, kinds=kinds)

@@ -9,6 +9,8 @@ import torch
 
 from zoo import files
 from zoo.builder.assembly import assemble
+from zoo.builder.resizing import resized
+from zoo.builder.sources import locate
 from zoo.errors import FileError, RegistryError, SpecError
 from zoo.spec import StackSpec
 from zoo.stack import Absent, Level, Stack
@@ -16,17 +18,21 @@ from zoo.stack import Absent, Level, Stack
 if TYPE_CHECKING:
     from torch import nn
 
+    from zoo.builder.sources import Source
 
-def load(
-    folder: str | Path, *, part: Literal["encoder", "decoder"] | None = None, root: str | Path | None = None
-) -> Stack:
+
+Half = Literal["encoder", "decoder"]
+
+
+def load(source: str | Path, *, part: Half | None = None, root: str | Path | None = None) -> Stack:
     """Load a saved stack, strictly: every size, hash, name and shape must be what its config says.
 
     It is built as its config says, on ``meta``, and only when everything fits are its weights read. docs/security.md
     lists what is refused.
 
     Args:
-        folder: what ``stack.save`` wrote; or, of the Hub, ``"hf-hub:user/name@revision"``.
+        source: a folder that ``stack.save`` wrote; of the Hub, ``"hf-hub:user/name@revision"``; or the name of a
+            pretrained stage, as ``zoo list --pretrained`` has it.
         part: only the encoders or only the decoders; the other half's weights are not kept.
         root: links in the folder may lead to files under it; the folder itself where not given.
 
@@ -37,31 +43,33 @@ def load(
     """
     if part not in (None, "encoder", "decoder"):
         raise FileError(f"part={part!r}: 'encoder', 'decoder', or None for both")
-    saved = files.enter(_local(folder), None if root is None else Path(root))
+    saved = files.enter(locate(source).folder, None if root is None else Path(root))
     stack = _rebuild(saved)
-    modules: list[nn.Module] = [*stack.levels, *([] if stack.head is None else [stack.head])]
-    other = {"encoder": "decoder", "decoder": "encoder", None: None}[part]
-
-    def kept(key: str) -> bool:
-        return other is None or not key.startswith(f"stage.{other}.")
-
-    for module, level in zip(modules, saved.levels, strict=True):
-        if other and isinstance(module, Level):
-            setattr(module.stage, other, Absent(other, saved.folder))
-        level.check_fit(module.state_dict(), kept)
-    for module, level in zip(modules, saved.levels, strict=True):
-        _fill(module, level.tensors(kept), level.header.path)
+    _fill(stack, saved, part)
     stack.report = files.read_report(saved.folder, saved.root)
     return stack.eval()
 
 
-def _local(folder: str | Path) -> Path:
-    """The folder itself, or that of what a reference to the Hub names."""
-    if not str(folder).startswith("hf-hub:"):
-        return Path(folder)
-    from zoo import hub  # and with it the Hub's client, which is seldom needed
+def open_for(source: Source, input: tuple[int, int, int] | None) -> tuple[Stack, list[str]]:
+    """A saved stack for images of another size, where its stages take any; and the sha256 of each level's weights.
 
-    return hub.pull(str(folder)).folder
+    Args:
+        source: where it is.
+        input: height, width and channels of the images; those that it was saved for where None.
+
+    Raises:
+        SpecError: it is only for images of its own size.
+        FileError, RegistryError: as by ``load``.
+    """
+    saved = files.enter(source.folder)
+    stack = _rebuild(saved)
+    if input not in (None, saved.spec.input):
+        with torch.device("meta"):
+            full = resized(StackSpec(tuple(level.spec for level in saved.levels), saved.spec.input), input)
+            stack = assemble(full)
+        stack.spec = resized(saved.spec, input)
+    _fill(stack, saved, None)
+    return stack.eval(), [level.told["sha256"] for level in saved.levels]
 
 
 def _rebuild(saved: files.Saved) -> Stack:
@@ -80,7 +88,7 @@ def _rebuild(saved: files.Saved) -> Stack:
     except Exception as error:  # whatever a plugin's constructor makes of a stranger's options
         kind = "" if isinstance(error, SpecError) else f"{type(error).__name__}: "
         raise FileError(f"{where}: levels cannot be built: {kind}{files.cleaned(error)}") from error
-    stack.spec = saved.spec
+    stack.spec, stack.brought = saved.spec, saved.brought
     _check_told(stack, saved)
     return stack
 
@@ -111,11 +119,23 @@ def _same(said: Any, right: Any) -> bool:
     return type(said) is type(right) and bool(said == right)
 
 
-def _fill(module: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
-    """Give a module built on ``meta`` its tensors, which fit."""
-    module.load_state_dict(weights, strict=True, assign=True)
-    for name, buffer in module.named_buffers():
-        if buffer.is_meta:
-            raise FileError(
-                f"{path}: the plugin's buffer {name} is not saved, so it cannot be loaded; make it persistent"
-            )
+def _fill(stack: Stack, saved: files.Saved, part: Half | None) -> None:
+    """Give a stack built on ``meta`` its tensors, once all of them fit."""
+    modules: list[nn.Module] = [*stack.levels, *([] if stack.head is None else [stack.head])]
+    other = {"encoder": "decoder", "decoder": "encoder", None: None}[part]
+
+    def kept(key: str) -> bool:
+        return other is None or not key.startswith(f"stage.{other}.")
+
+    for module, level in zip(modules, saved.levels, strict=True):
+        if other and isinstance(module, Level):
+            setattr(module.stage, other, Absent(other, saved.folder))
+        level.check_fit(module.state_dict(), kept)
+    for module, level in zip(modules, saved.levels, strict=True):
+        module.load_state_dict(level.tensors(kept), strict=True, assign=True)
+        for name, buffer in module.named_buffers():
+            if buffer.is_meta:
+                raise FileError(
+                    f"{level.header.path}: the plugin's buffer {name} is not saved, so it cannot be loaded; make it "
+                    "persistent"
+                )

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
+HUB = "hf-hub:"  # begins what is on the Hub; as in zoo.builder, which imports torch
 CONFIG = "config.json"  # what makes a folder a saved stack; as in zoo.files, which imports torch
 
 
 def saved(target: str) -> bool:
-    """Whether this is the folder of a saved stack rather than a sentence."""
-    return (Path(target) / CONFIG).is_file()
+    """Whether this is a saved stack, in a folder or on the Hub, rather than a sentence."""
+    return target.startswith(HUB) or (Path(target) / CONFIG).is_file()
 
 
 def opened(target: str, *, seed: int = 0) -> Stack:
@@ -67,7 +68,8 @@ def complete_target(ctx: click.Context, param: click.Parameter, incomplete: str)
         kinds = ("regularizer", "reconstruction") if begun["joint"] == "+" else ("stage", "head")
         names = [name for kind in kinds for name in registry.names(f"{begun['name']}*", kind=kind)]
     start = incomplete[: begun.start("name")] if begun is not None else incomplete
-    return [CompletionItem(start + name) for name in names] or [CompletionItem(incomplete, type="dir")]
+    found = [start + name for name in names] + registry.names(f"{incomplete}*", pretrained=True)
+    return [CompletionItem(name) for name in found] or [CompletionItem(incomplete, type="dir")]
 
 
 @contextmanager

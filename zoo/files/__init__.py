@@ -2,12 +2,14 @@
 
 `gate` is the one way in: every config and every weight of a saved stack passes `enter`, whether the folder is one's own
 or came from elsewhere. `texts`, `forms` and `sentences` look at the config, `headers` and `weights` at the tensors,
-`origins` at the plugins, and `budgets` bounds what a config can make a plugin build. `writing` puts files in their
-place whole, `stacks` writes the folder of a stack. docs/security.md lists what is refused, and how.
+`origins` at the plugins, `brought` at where lower levels came from, and `budgets` bounds what a config can make a
+plugin build. `writing` puts files in their place whole, `stacks` writes the folder of a stack. docs/security.md lists
+what is refused, and how.
 """
 
 from __future__ import annotations
 
+from zoo.files.brought import Brought
 from zoo.files.budgets import within_budget
 from zoo.files.digests import digest, sha256
 from zoo.files.forms import FORMAT_VERSION
@@ -16,10 +18,10 @@ from zoo.files.headers import Header, read_header
 from zoo.files.origins import check_plugins
 from zoo.files.saved import Saved, SavedLevel
 from zoo.files.sentences import check_sentences, without_file, without_files
-from zoo.files.stacks import write, write_report, zoo_version
+from zoo.files.stacks import settle, write, write_report, zoo_version
 from zoo.files.texts import CARD, CONFIG, LARGEST_JSON, REPORT, cleaned, read_json, shown, write_json, write_text
 from zoo.files.weights import read_tensors, write_tensors
-from zoo.files.writing import UNFINISHED, replacing, sweep
+from zoo.files.writing import UNFINISHED, exchanging, replacing, sweep
 
 __all__ = [
     "CARD",
@@ -28,6 +30,7 @@ __all__ = [
     "LARGEST_JSON",
     "REPORT",
     "UNFINISHED",
+    "Brought",
     "Header",
     "Saved",
     "SavedLevel",
@@ -36,6 +39,7 @@ __all__ = [
     "cleaned",
     "digest",
     "enter",
+    "exchanging",
     "read_config",
     "read_header",
     "read_json",
@@ -43,6 +47,7 @@ __all__ = [
     "read_report",
     "read_tensors",
     "replacing",
+    "settle",
     "sha256",
     "shown",
     "sweep",

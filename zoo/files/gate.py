@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import FileError
 from zoo.files import weights
+from zoo.files.brought import read_brought
 from zoo.files.forms import check_form
 from zoo.files.headers import Header, read_header
 from zoo.files.saved import Saved, SavedLevel
@@ -51,7 +52,7 @@ def enter(folder: str | Path, root: Path | None = None) -> Saved:
         SavedLevel(sentence, told, _header(folder, told, number, root))
         for number, (sentence, told) in enumerate(zip(sentences, config["levels"], strict=True))
     )
-    return Saved(folder, config, spec, levels, root)
+    return Saved(folder, config, spec, levels, root, read_brought(config, folder / CONFIG))
 
 
 def read_config(folder: str | Path, root: Path | None = None) -> dict[str, Any]:

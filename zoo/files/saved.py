@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from zoo.files.brought import Brought
     from zoo.files.headers import Header
     from zoo.spec import LevelSpec, StackSpec
 
@@ -51,6 +52,7 @@ class Saved:
         spec: its sentence, as it was given.
         levels: pixels first, the head last.
         root: links of the folder may lead to what is under it.
+        brought: where its lower levels came from, if somebody else has trained them.
     """
 
     folder: Path
@@ -58,6 +60,7 @@ class Saved:
     spec: StackSpec
     levels: tuple[SavedLevel, ...]
     root: Path | None = None
+    brought: Brought | None = None
 
     @property
     def config_path(self) -> Path:

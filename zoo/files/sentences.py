@@ -50,6 +50,11 @@ def _parsed(text: str, where: str) -> StackSpec:
         if len(level.items) > MOST_ITEMS:
             raise FileError(f"{where}: a level of {len(level.items)} terms, more than {MOST_ITEMS}")
         for item in level.items:
+            if item.brings:
+                raise FileError(
+                    f"{where}: {item!s:.100} stands for the levels of another stack. A saved stack has them written "
+                    "out: save it again."
+                )
             for option, value in item.options.items():
                 if _names_file(option, value):
                     raise FileError(

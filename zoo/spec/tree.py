@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from zoo.spec.words import Value
 
+ELSEWHERE = ("hub", "folder")
+"""Names that no plugin offers: they stand for the levels of a saved stack, on the Hub or in a folder."""
+
 LONGEST_TEXT = 16 * 1024  # characters; far above any use, and what makes hostile text cheap to refuse
 MOST_LEVELS = 64
 
@@ -82,6 +85,11 @@ class Item:
     def options(self) -> dict[str, Value]:
         """The arguments with a key."""
         return {key: value for key, value in self.args if key is not None}
+
+    @property
+    def brings(self) -> bool:
+        """Whether it stands for levels that were trained already, as ``hub(you/x@v1)`` or one with a tag does."""
+        return self.tag is not None or self.name in ELSEWHERE
 
     def to_json(self) -> dict[str, Any]:
         """An object of name, shape, tag, value and options, without those that are not given."""

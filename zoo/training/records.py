@@ -29,6 +29,7 @@ def describe(stack: Stack, options: Options, material: Material) -> dict[str, An
     return {
         "spec": str(stack.spec),
         "levels": [str(level.written_out or "") for level in stack.lower()],
+        "brought": [] if stack.brought is None else [*stack.brought.sha256],
         "data": _named(material.train),
         "val": _named(material.held),
         "options": options.describe(),
@@ -79,10 +80,7 @@ def compare(
         TrainingError: the sentence, the data, an option or the first weights are others; it says which, and how.
     """
     defaults = Options(epochs=None).describe()
-    old, new = (
-        {"spec": run["spec"], "levels": run["levels"], **_flat(run), **defaults, **run["options"]}
-        for run in (then, now)
-    )
+    old, new = ({**_flat(run), **defaults, **run["options"]} for run in (then, now))
     if not begun:
         old["first weights"], new["first weights"] = then["weights"][:12], now["weights"][:12]
     differing = [
@@ -108,7 +106,8 @@ def _flat(run: dict[str, Any]) -> dict[str, Any]:
         f"labels {str(run[part].get('labels'))[:12]}"
         for part in ("data", "val")
     }
-    return {"spec": run["spec"], "levels": run["levels"], **images}
+    brought = [str(digest)[:12] for digest in run.get("brought", [])]
+    return {"spec": run["spec"], "levels": run["levels"], "brought levels": brought, **images}
 
 
 def _named(images: Images) -> dict[str, Any]:
