@@ -46,3 +46,8 @@ def zoo_heads() -> dict[str, str]:  # type: ignore[empty-body]
 @hookspec
 def zoo_commands() -> dict[str, str]:  # type: ignore[empty-body]
     """Names of commands of the ``zoo`` program, each with a reference ``"module:command"`` to a ``click.Command``."""
+
+
+@hookspec
+def zoo_registries() -> list[str]:  # type: ignore[empty-body]
+    """Files of published stages, each a reference ``"package:path/registry.json"``; docs/pretrained.md has the form."""

@@ -7,6 +7,7 @@ import json
 import click
 
 from zoo import registry
+from zoo.cli import shelf
 from zoo.cli.targets import complete_target, outlined, saved
 
 FOUNDATIONS = {
@@ -33,10 +34,14 @@ def show(target: str, *, as_json: bool) -> None:
     """Show what a sentence, a saved stack or a name is.
 
     Of a sentence: its levels with their shapes, sizes, parameters and terms, and their sources. Of the folder of a
-    saved stack: its report as well. Of a name, as conv or kl: what it does, and its options.
+    saved stack: its report as well. Of a name, as conv or kl: what it does, and its options. Of a published stage, as
+    NAME.TAG: its entry as well.
     """
     from zoo.cli import descriptions
 
+    entry = None if saved(target) else _published(target)
+    if entry is not None:
+        target = str(entry.folder or entry.spec)  # one on the Hub is described without being fetched
     if not saved(target) and target in registry.names():
         part = descriptions.of_part(registry.find(target))
         click.echo(json.dumps(part, indent=2) if as_json else descriptions.part_in_words(part))
@@ -44,8 +49,11 @@ def show(target: str, *, as_json: bool) -> None:
     stack = outlined(target)
     described = descriptions.of_stack(stack)
     if as_json:
-        click.echo(json.dumps(described | {"report": stack.report}, indent=2))
+        published = {} if entry is None else {"published": shelf.as_json(entry)}
+        click.echo(json.dumps(published | described | {"report": stack.report}, indent=2))
         return
+    if entry is not None:
+        click.echo(f"{shelf.as_page(entry)}\n")
     click.echo(descriptions.stack_in_words(described))
     if stack.report is not None:
         from zoo.evaluation import table
@@ -65,3 +73,9 @@ def cite(target: str) -> None:
     sources = descriptions.of_stack(outlined(target))["sources"]
     for name, source in (sources | FOUNDATIONS).items():
         click.echo(f"{name}: {source}")
+
+
+def _published(target: str) -> registry.Published | None:
+    """The published stage of this name, if there is one."""
+    found = registry.catalogue() if "." in target else None
+    return registry.pretrained(target) if found and target in (*found.stages, *found.clashes) else None

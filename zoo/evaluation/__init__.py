@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from zoo.evaluation.measure import evaluate
 from zoo.evaluation.report import markdown, table
+from zoo.evaluation.verifying import Check, verify
 
-__all__ = ["evaluate", "markdown", "table"]
+__all__ = ["Check", "evaluate", "markdown", "table", "verify"]

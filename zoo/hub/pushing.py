@@ -90,7 +90,7 @@ def push(
         raise HubError(f"{target}: a commit stays as it is; push to a branch")
     if tag is not None:
         check_revision(tag)
-    parcel = _packed(Path(folder), target, licence)
+    parcel = packed(Path(folder), f"hf-hub:{target}", licence)
     api = connection.api()
     with explained(target):
         _make_room(api, target, private=private)
@@ -98,8 +98,14 @@ def push(
         return f"{connection.endpoint()}/{repo}/commit/{commit}"
 
 
-def _packed(folder: Path, target: Reference, licence: str | None) -> Parcel:
-    """Everything that goes along, after a look at all of it: nothing half-done is pushed."""
+def packed(folder: Path, source: str, licence: str | None) -> Parcel:
+    """Everything that goes along, after a look at all of it: nothing half-done is pushed.
+
+    Args:
+        folder: what ``stack.save`` wrote.
+        source: what ``zoo.load`` will take, for the card.
+        licence: as the Hub writes it.
+    """
     config = files.read_config(folder)
     _check_weights(folder, config)
     report = files.read_report(folder)
@@ -111,7 +117,7 @@ def _packed(folder: Path, target: Reference, licence: str | None) -> Parcel:
     if picture is not None:
         contents[picture] = folder / picture
     own = (folder / files.CARD).read_bytes() if (folder / files.CARD).is_file() else b""
-    written = card.render(config, report, source=f"hf-hub:{target}", picture=picture, licence=licence)
+    written = card.render(config, report, source=source, picture=picture, licence=licence)
     contents[files.CARD] = own if own and card.MARK.encode() not in own else written.encode()
     return Parcel(config["spec"], contents, {level["file"]: level["sha256"] for level in config["levels"]})
 

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -21,7 +21,7 @@ from zoo.errors import RegistryError, nearest
 from zoo.registry.entries import USES, Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 GROUP = "zoo"
 """The entry-point group that a plugin declares itself in."""
@@ -32,11 +32,13 @@ BLOCKED = "ZOO_DISABLE_PLUGINS"
 UNKNOWN = "unknown"
 
 _HOOKS = {f"zoo_{kind}s": kind for kind in USES}
+_FILES_HOOK = "zoo_registries"
 _PART_NAME = re.compile(r"[a-z]+(_[a-z]+)*")
 _PART_RULE = "lower-case letters with single underscores between words; digits are a shape in a sentence"
 _COMMAND_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _COMMAND_RULE = "lower-case letters and digits with single hyphens between words"
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+_FILE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:([A-Za-z0-9_][\w.-]*/)*[A-Za-z0-9_][\w-]*\.json", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Plugin:
         version: of the distribution.
         offers: its names; none when it is broken or blocked.
         error: why it is not in use, on one line; None when it is.
+        registries: references ``"package:path/registry.json"`` to files of published stages.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Plugin:
     version: str
     offers: tuple[Entry, ...] = ()
     error: str | None = None
+    registries: tuple[str, ...] = ()
 
 
 @cache
@@ -88,7 +92,8 @@ def _load(point: metadata.EntryPoint, plugin: Plugin) -> Plugin:
     try:
         if plugin.distribution == UNKNOWN:
             raise RegistryError("its distribution has no name: it is half installed, or half removed")
-        return replace(plugin, offers=_ask(point.load(), plugin))
+        offers, registries = _ask(point.load(), plugin)
+        return replace(plugin, offers=offers, registries=registries)
     except RegistryError as error:
         problem = str(error)
     except (Exception, SystemExit) as error:  # whatever a stranger's module may raise
@@ -96,7 +101,7 @@ def _load(point: metadata.EntryPoint, plugin: Plugin) -> Plugin:
     return replace(plugin, error=" ".join(problem.split()))
 
 
-def _ask(holder: object, plugin: Plugin) -> tuple[Entry, ...]:
+def _ask(holder: object, plugin: Plugin) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     """Call a plugin's hooks, by a manager of its own: one plugin's mistake is never another's."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
@@ -109,33 +114,57 @@ def _ask(holder: object, plugin: Plugin) -> tuple[Entry, ...]:
         if place in offers:
             raise RegistryError(f"offers {name!r} twice, as a {offers[place].kind} and as a {kind}")
         offers[place] = Entry(name, kind, reference, plugin.name, plugin.distribution, plugin.version)
-    if not offers:
-        raise RegistryError(f"offers nothing by any of the hooks {', '.join(_HOOKS)}")
-    return tuple(sorted(offers.values(), key=lambda entry: (entry.kind, entry.name)))
+    registries = _registries(manager, holder)
+    if not offers and not registries:
+        raise RegistryError(f"offers nothing by any of the hooks {', '.join((*_HOOKS, _FILES_HOOK))}")
+    return tuple(sorted(offers.values(), key=lambda entry: (entry.kind, entry.name))), registries
 
 
 def _check_hooks(manager: pluggy.PluginManager, holder: object) -> None:
     """Refuse what was meant to be a hook and is none: ``check_pending`` sees only what is marked."""
     for name in dir(holder):
         if name.startswith("zoo_") and inspect.isroutine(inspect.getattr_static(holder, name, None)):
-            if name not in _HOOKS:
-                raise RegistryError(f"there is no hook {name}; {nearest(name, _HOOKS)}")
+            if name not in (*_HOOKS, _FILES_HOOK):
+                raise RegistryError(f"there is no hook {name}; {nearest(name, (*_HOOKS, _FILES_HOOK))}")
             if manager.parse_hookimpl_opts(holder, name) is None:
                 raise RegistryError(f"{name} is not a hook before it is marked with @hookimpl")
 
 
 def _answers(manager: pluggy.PluginManager, holder: object) -> Iterator[tuple[str, str, str]]:
     """Kind, name and reference of everything the hooks return, each checked for its form."""
-    for hook in manager.get_hookcallers(holder) or ():
-        answers = hook()
-        if len(answers) < len(hook.get_hookimpls()):  # pluggy leaves None out
-            raise RegistryError(f"{hook.name} returns None, not a dictionary")
-        for answer in answers:
-            if not isinstance(answer, dict):
-                raise RegistryError(f"{hook.name} returns {type(answer).__name__}, not a dictionary")
-            for name, reference in answer.items():
-                _check_form(hook.name, name, reference)
-                yield _HOOKS[hook.name], name, reference
+    for hook in _hooks(manager, holder):
+        if hook.name in _HOOKS:
+            for answer in _called(hook, dict, "a dictionary"):
+                for name, reference in answer.items():
+                    _check_form(hook.name, name, reference)
+                    yield _HOOKS[hook.name], name, reference
+
+
+def _registries(manager: pluggy.PluginManager, holder: object) -> tuple[str, ...]:
+    """References to files of published stages, each checked for its form and no more: the files are read later."""
+    hooks = [hook for hook in _hooks(manager, holder) if hook.name == _FILES_HOOK]
+    found = [reference for hook in hooks for answer in _called(hook, list, "a list") for reference in answer]
+    for reference in found:
+        if not isinstance(reference, str) or not _FILE.fullmatch(reference):
+            raise RegistryError(
+                f"{_FILES_HOOK} returns {reference!r}, which is not of the form 'package:path/file.json'"
+            )
+    return tuple(dict.fromkeys(found))
+
+
+def _hooks(manager: pluggy.PluginManager, holder: object) -> Iterable[pluggy.HookCaller]:
+    return manager.get_hookcallers(holder) or ()
+
+
+def _called(hook: pluggy.HookCaller, kind: type, words: str) -> list[Any]:
+    """What a hook returns, each answer of this type."""
+    answers: list[Any] = hook()
+    if len(answers) < len(hook.get_hookimpls()):  # pluggy leaves None out
+        raise RegistryError(f"{hook.name} returns None, not {words}")
+    for answer in answers:
+        if not isinstance(answer, kind):
+            raise RegistryError(f"{hook.name} returns {type(answer).__name__}, not {words}")
+    return answers
 
 
 def _check_form(hook: str, name: object, reference: object) -> None:

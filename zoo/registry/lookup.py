@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from zoo.errors import RegistryError, nearest
 from zoo.registry.discovery import BLOCKED, Plugin, installed
 from zoo.registry.entries import USES, Entry
-from zoo.registry.published import published
+from zoo.registry.library import catalogue, published
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -88,7 +88,7 @@ def refresh() -> None:
     """
     invalidate_caches()
     installed.cache_clear()
-    published.cache_clear()
+    catalogue.cache_clear()
 
 
 def _offers() -> list[Entry]:
