@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class ZooError(Exception):
@@ -36,6 +39,17 @@ class FileError(ZooError):
     """A saved stack, checkpoint or cache that is missing, damaged or not what it says it is."""
 
 
+class UnwritableError(FileError, OSError):
+    """A file or folder that cannot be written: a full disk, a place that may only be read. What was there is there.
+
+    It is made as an ``OSError`` is, of its number, its text and the path, and can be caught as one.
+    """
+
+    def __str__(self) -> str:
+        advice = "make room there, or choose another folder" if self.errno in _FULL else "choose another folder"
+        return f"{self.filename} cannot be written ({self.strerror}): {advice}"
+
+
 class HubError(ZooError):
     """A reference to the Hub that cannot be one, or a Hub that has not, gives not or takes not what was asked."""
 
@@ -46,6 +60,10 @@ class TrainingError(ZooError):
 
 class EvaluationError(ZooError):
     """A measurement or a picture that this stack or this data cannot give."""
+
+
+class RecipeError(ZooError):
+    """An experiment that is not there, or whose recipe or folder is another's."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

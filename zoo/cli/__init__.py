@@ -11,6 +11,8 @@ from zoo.cli.drawing import draw, sample
 from zoo.cli.evaluating import evaluate
 from zoo.cli.listing import list_names, plugins
 from zoo.cli.program import Program
+from zoo.cli.publishing import publish, verify
+from zoo.cli.reproducing import reproduce
 from zoo.cli.sharing import pull, push
 from zoo.cli.showing import cite, show
 from zoo.cli.training import train
@@ -21,7 +23,25 @@ __all__ = ["main"]
 @click.group(
     "zoo",
     cls=Program,
-    commands=[demo, list_names, show, plugins, cite, train, evaluate, sample, draw, encode, decode, push, pull, cache],
+    commands=[
+        demo,
+        list_names,
+        show,
+        plugins,
+        cite,
+        train,
+        evaluate,
+        sample,
+        draw,
+        encode,
+        decode,
+        push,
+        pull,
+        publish,
+        verify,
+        reproduce,
+        cache,
+    ],
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog='Completion in the shell: eval "$(_ZOO_COMPLETE=bash_source zoo)", or zsh_source, or fish_source.',
 )

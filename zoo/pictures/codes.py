@@ -53,6 +53,13 @@ def scatter(
     return save(figure, path)
 
 
+def colours_of(labels: Tensor) -> Points:
+    """A colour for each of these labels, (N, 4)."""
+    found = labels.cpu().numpy()
+    colours: Points = _colours(int(found.max()) + 1)[found]
+    return colours
+
+
 def _plane(codes: Tensor, seed: int) -> tuple[Points, tuple[str, str]]:
     """The points, (N, 2), and what their axes are called."""
     z = codes.detach().float().cpu().flatten(1).numpy()

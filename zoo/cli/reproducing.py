@@ -1,0 +1,41 @@
+"""An experiment again: `zoo reproduce`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from zoo.cli.program import Stopped
+from zoo.cli.targets import FOLDER
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command()
+@click.argument("name", metavar="[NAME|FILE.toml]", required=False)
+@click.option("--data", metavar="NAME|DIR|FILE", help="Images to train and measure on.", show_default="the recipe's")
+@click.option("--quick", is_flag=True, help="A minute or two, to see that it runs; the numbers mean nothing.")
+@click.option("--out", type=FOLDER, metavar="DIR", help="Where runs, page and pictures go.",
+              show_default="runs/reproduce-NAME")  # fmt: skip
+def reproduce(name: str | None, *, data: str | None, quick: bool, out: Path | None) -> None:
+    """Repeat an experiment, and write a page with its source's numbers beside ours.
+
+    Without NAME the recipes are listed. What is finished is kept, so that after Ctrl-C the same command goes on. The
+    page is report.md in --out, with the same in report.json and pictures beside it.
+    """
+    from zoo import experiments
+    from zoo.training import InterruptedTrainingError
+
+    if name is None:
+        for known in experiments.names():
+            click.echo(f"{known}  {experiments.read(known).title}")
+        return
+    try:
+        page = experiments.reproduce(name, data=data, quick=quick, out=out)
+    except InterruptedTrainingError as stopped:
+        raise Stopped("stopped. What is finished is kept: the same command goes on.") from stopped
+    for claim in page.claims:
+        click.echo(f"{claim.verdict:9}  {claim.text}: {claim.evidence}")
+    click.echo(f"The page is {page.folder / 'report.md'}.")

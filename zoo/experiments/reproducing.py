@@ -1,0 +1,52 @@
+"""A recipe carried out: `zoo reproduce`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.errors import RecipeError, nearest
+from zoo.experiments.bench import Bench
+from zoo.experiments.recipes import Recipe, read
+
+if TYPE_CHECKING:
+    from zoo.experiments.page import Page
+
+EXPERIMENTS = ("depth", "noise", "sweep", "transfer")
+"""Modules beside this one, each with ``run(recipe, bench) -> Page``."""
+
+
+def reproduce(
+    name: str | Path | Recipe,
+    *,
+    data: str | None = None,
+    quick: bool = False,
+    out: str | Path | None = None,
+    progress: bool = True,
+) -> Page:
+    """Carry out a recipe: train what it names, measure, and write a page with the source's numbers beside ours.
+
+    What is finished is kept in ``out``, so the same call goes on where one was interrupted.
+
+    Args:
+        name: a recipe that comes with the zoo, or a TOML file of one's own.
+        data: other images than the recipe's.
+        quick: a cut-down form that only shows that it runs; its numbers mean nothing.
+        out: a folder for runs, pictures, ``report.md`` and ``report.json``; ``runs/reproduce-NAME`` where None.
+        progress: show bars.
+
+    Raises:
+        RecipeError: there is no such recipe, or ``out`` holds another one's runs.
+        DataError: the images are not there.
+    """
+    recipe = name if isinstance(name, Recipe) else read(name, quick=quick)
+    if recipe.experiment not in EXPERIMENTS:
+        raise RecipeError(
+            f"{recipe.name}: there is no experiment {recipe.experiment!r}; {nearest(recipe.experiment, EXPERIMENTS)}"
+        )
+    folder = Path(out) if out is not None else Path("runs") / f"reproduce-{recipe.name}{'-quick' * recipe.quick}"
+    bench = Bench(recipe, data or recipe.data, folder, progress=progress)
+    page: Page = import_module(f"zoo.experiments.{recipe.experiment}").run(recipe, bench)
+    page.write()
+    return page

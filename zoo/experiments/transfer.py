@@ -1,0 +1,55 @@
+"""A stage that learned from one set of images brings back another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zoo.evaluation.protocol import measuring
+from zoo.pictures.grids import labelled
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from zoo.experiments.bench import Bench, Run
+    from zoo.experiments.page import Page
+    from zoo.experiments.recipes import Recipe
+
+SHOWN = 10
+
+
+def run(recipe: Recipe, bench: Bench) -> Page:
+    """For each set of images in ``stacks``: its stack trained on the experiment's data, and on that set."""
+    page = bench.page()
+    rows, bar = [], recipe.settings["bar"]
+    for target, sentence in recipe.stacks.items():
+        away = bench.train(f"{target}-from-elsewhere", sentence)
+        home = bench.train(f"{target}-from-itself", sentence, data=target)
+        errors = [bench.error(run.stack, data=target) for run in (away, home)]
+        test = bench.test(home.stack, target)
+        rows.append({
+            "stack": f"`{home.stack.spec}`",
+            "from": bench.data,
+            "to": target,
+            "test images": len(test),
+            "MSE, trained elsewhere": errors[0],
+            "MSE, trained there": errors[1],
+            "ratio": errors[0] / errors[1],
+        })  # fmt: skip
+        page.picture(_picture(target, away, home, bench), f"{target}, test images, and what comes back")
+        page.claim(
+            f"a stage trained on {bench.data} reconstructs {target} quite well (at most {bar:g} times the error)",
+            errors[0] <= bar * errors[1], f"{errors[0] / errors[1]:.3f} times",
+        )  # fmt: skip
+    page.table("Test error", rows)
+    page.say("Both stages of a row took as many steps of the same size; the source gives no numbers.")
+    return page
+
+
+def _picture(target: str, away: Run, home: Run, bench: Bench) -> Path:
+    x = bench.test(home.stack, target).batch(slice(0, SHOWN))
+    rows = [x]
+    for run in (away, home):
+        with measuring(run.stack):
+            rows.append(run.stack(x))
+    beside = ["original", f"from {bench.data}", f"from {target}"]
+    return labelled(rows, bench.folder / f"{target}.png", title=f"{home.stack.spec} on {target}, test", beside=beside)

@@ -1,0 +1,61 @@
+"""Curves beside each other: one number against another, for several things at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+from zoo.pictures.grids import DPI, save
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One small plot.
+
+    Args:
+        across: what the horizontal axis is.
+        up: what the vertical axis is.
+        lines: points (x, y) in order, by the name of each line; lines of one name have one colour in all plots.
+        logarithmic: the vertical axis.
+        levels: horizontal lines to compare with, by name.
+    """
+
+    across: str
+    up: str
+    lines: Mapping[str, Sequence[tuple[float, float]]]
+    logarithmic: bool = False
+    levels: Mapping[str, float] | None = None
+
+
+def lines(plots: Sequence[Plot], path: Path, *, title: str) -> Path:
+    """Write plots side by side as one PNG, with one legend."""
+    figure = Figure(figsize=(4.4 * len(plots) + 0.3, 3.9), dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize=11, parse_math=False)
+    names = list(dict.fromkeys(name for plot in plots for name in plot.lines))
+    colours = {name: f"C{place % 10}" for place, name in enumerate(names)}
+    drawn = {}
+    for place, plot in enumerate(plots, 1):
+        axes = figure.add_subplot(1, len(plots), place)
+        for name, points in plot.lines.items():
+            marker = "o" if len(points) <= 12 else ""
+            (drawn[name],) = axes.plot(
+                *zip(*points, strict=True), color=colours[name], marker=marker, markersize=3.5, linewidth=1.3
+            )
+        for name, value in (plot.levels or {}).items():
+            drawn[name] = axes.axhline(value, color="grey", linestyle="--", linewidth=1)
+        if plot.logarithmic:
+            axes.set_yscale("log")
+        axes.set_xlabel(plot.across, fontsize=9)
+        axes.set_ylabel(plot.up, fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.25, which="both")
+    figure.legend(
+        drawn.values(), drawn.keys(), loc="outside lower center", ncols=min(len(drawn), 4), fontsize=8, frameon=False
+    )
+    return save(figure, path)
