@@ -89,7 +89,7 @@ class TestAnotherRun:
             ({"augment": "flip", "views": 2}, ["augment: None then, 'flip' now", "views: 0 then, 2 now"]),
             ({"level": 1}, ["level: None then, 1 now"]),
             ({"spec": SPEC.replace("fc2", "fc3")}, ["spec: .*fc2.* then, .*fc3.* now", "levels: .* then, .* now"]),
-            ({"spec": SPEC.replace("+kl/", "+kl(2)/")}, [r"spec: .*kl\(2\)", r"levels: .* then, .*kl\(weight=2"]),
+            ({"spec": SPEC.replace("+kl/", "+kl(2)/")}, [r"spec: .*kl\(2\)", r"levels: .* then, .*kl\(.*weight=2"]),
             ({"data": Images(pixels().flip(0), name="squares")}, ["data: .* then, .* now", "val: .* then, .* now"]),
             ({"data": Images(pixels(119), name="squares")}, ["data: '120 images .* then, '119 images", "val"]),
             ({"val": Images(pixels(9), name="others")}, ["val: '6 images of squares.* then, '9 images of others"]),
@@ -170,6 +170,20 @@ class TestTheSameRun:
         train(tmp_path / "parts", resume=True, **options)
         assert len(weights(tmp_path / "whole")) == 2
         assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+
+    @pytest.mark.parametrize("head", ["flow(width=8, blocks=1, steps=1, classes=true)", "mixture(8, classes=true)"])
+    def test_of_a_head_that_learns_by_class(self, tmp_path, stopped, head):
+        """It draws times, noise and whose label to leave out, and has seen the labels before its first step."""
+        data = Images(pixels(), labels=torch.arange(120) % 3, name="squares")
+        chosen = {"spec": f"8x8x1/fc3(hidden=[4])/{head}", "data": data, "lr": 0.01, "ema": 0.5}
+        train(tmp_path / "whole", **chosen)
+        steps = (3, 2 * STEPS - 5, 1) if "flow" in head else (3, 2)
+        for turn, after in enumerate(steps):
+            stopped(after, lambda turn=turn: train(tmp_path / "parts", resume=turn > 0, **chosen))
+            torch.manual_seed(turn)
+        stack = train(tmp_path / "parts", resume=True, **chosen)
+        assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+        assert stack.head.labels() == [0, 1, 2]
 
     def test_without_them_it_would_not_be(self, tmp_path):
         """So that what is compared above is not the same whatever is drawn."""

@@ -15,12 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import RegistryError
+from zoo.phases import Phase
+from zoo.weighing import Weighing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+    from zoo.phases import Moment
     from zoo.posterior import Posterior
     from zoo.spec import Item
+    from zoo.weighing import Numbers
 
 Shape = tuple[int, ...]
 """A shape without the batch, in tensor order: (C, H, W) for images and maps, (N,) for vectors."""
@@ -47,38 +51,6 @@ class Place:
     pixels: bool = True
     posterior: PosteriorKind = "point"
     output: OutputKind = "linear"
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A part of a level's training: a stage that wants more than one says so in ``Stage.phases``.
-
-    Args:
-        name: what it is called in the progress and the history; the space of its loss where empty.
-        share: its part of the level's budget; the shares of a level's phases are in proportion to each other.
-        rates: factors on the learning rate by parameter, as ``{"decoder": 1.0, "encoder.trunk": 0.1}``: the longest
-            beginning of a parameter's name counts, and what no entry names stays as it is. None: all learn, at 1.
-        terms: names of the terms that count, which must include a likelihood; None: all.
-        loss_in: where the loss of an upper level lives; None: as the run says.
-    """
-
-    name: str = ""
-    share: float = 1.0
-    rates: Mapping[str, float] | None = None
-    terms: tuple[str, ...] | None = None
-    loss_in: Literal["codes", "pixels"] | None = None
-
-    def rate(self, parameter: str) -> float:
-        """The factor on the learning rate of the stage's parameter of this name.
-
-        >>> phase = Phase(rates={"decoder": 1.0, "encoder.trunk": 0.1})
-        >>> phase.rate("encoder.trunk.0.weight"), phase.rate("encoder.mean.weight"), phase.rate("decoder.bias")
-        (0.1, 0.0, 1.0)
-        """
-        if self.rates is None:
-            return 1.0
-        named = [begin for begin in self.rates if parameter == begin or parameter.startswith(f"{begin}.")]
-        return self.rates[max(named, key=len)] if named else 0.0
 
 
 @dataclass(frozen=True)
@@ -143,6 +115,12 @@ class Part(nn.Module, ABC):
     so that a default which changes later changes no stack that was saved before. An option whose default is None is
     written out when the class has settled it, in an attribute of the same name."""
 
+    def advance(self, moment: Moment) -> None:
+        """Told where the training stands, before each step and once more at the end of each phase.
+
+        For what changes on the way, as the share of a layer that is faded in. That is a buffer, changed in place.
+        """
+
 
 class Stage(Part):
     """Two maps with a code between them: ``encode(x) -> Posterior`` and ``decode(z) -> x_hat``.
@@ -191,15 +169,23 @@ class Term(Part):
 
     Args:
         weight: what the number is multiplied by in the level's objective.
+        warmup, tau, adaptive: how the weight changes on the way, see ``Weighing``. A class offers those that make
+            sense for it as options of its own.
     """
 
     critic: nn.Module | None
     """A network that learns against the stage, by ``critic_loss`` and an optimiser of its own."""
 
-    def __init__(self, place: Place, weight: float) -> None:
+    critic_rate: float = 1.0
+    """The critic's learning rate, as a factor on the run's."""
+
+    def __init__(
+        self, place: Place, weight: float, *, warmup: float = 0.0, tau: float = 0.0, adaptive: int = 0
+    ) -> None:
         super().__init__()
         self.place = place
         self.weight = weight
+        self.weighing = Weighing(weight, warmup=warmup, tau=tau, adaptive=adaptive)
         self.critic = None  # not on the class, where it would hide the module that a subclass assigns
 
     @abstractmethod
@@ -209,6 +195,22 @@ class Term(Part):
     def critic_loss(self, trip: RoundTrip) -> Tensor:
         """The critic's own loss, a scalar, on a detached trip. Only asked of a term that owns a critic."""
         raise RegistryError(f"{type(self).__name__} owns a critic but no critic_loss: it has nothing to learn by")
+
+    def weight_at(self, moment: Moment) -> float | Tensor:
+        """What the number is multiplied by at this moment of the training: a number, or a scalar without gradient.
+
+        Asked before each step, and changes nothing. With ``moment.progress`` 1 it is the whole weight, no warm-up: by
+        that the held-out loss is weighed, whenever it is measured.
+        """
+        return self.weighing.at(self.weight, moment)
+
+    def adapt(self, numbers: Numbers) -> None:
+        """Told what a step came to, after it. What it changes is a buffer, in place."""
+        self.weighing.adapt(numbers)
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Phases before the stage's own, while the level is trained for the first time; none unless overridden."""
+        return ()
 
 
 class Regularizer(Term):
@@ -248,6 +250,18 @@ class Head(Part):
     critic: nn.Module | None
     """A network that learns against the generator, by ``critic_loss`` and an optimiser of its own."""
 
+    critic_rate: float = 1.0
+    """The critic's learning rate, as a factor on the run's."""
+
+    momentum: float | None = None
+    """Of the optimisers of generator and critic, Adam's first decay; None: the optimiser's own."""
+
+    loss_in: Literal["codes", "pixels"] | None = None
+    """Where its loss lives; None: as the run says."""
+
+    labelled: bool = False
+    """It learns by class: data without labels is refused before anything is trained."""
+
     def __init__(self, place: Place) -> None:
         super().__init__()
         self.place = place
@@ -259,11 +273,30 @@ class Head(Part):
 
     @abstractmethod
     def sample(self, n: int, *, label: int | None = None, generator: torch.Generator | None = None) -> Tensor:
-        """Draw n codes, (n, *code)."""
+        """Draw n codes, (n, *code), all of this label where one is given."""
+
+    def labels(self) -> list[int]:
+        """The labels that can be sampled; none unless overridden."""
+        return []
 
     def critic_loss(self, batch: HeadBatch) -> Tensor:
         """The critic's own loss, a scalar. Only asked of a head that owns a critic."""
         raise RegistryError(f"{type(self).__name__} owns a critic but no critic_loss: it has nothing to learn by")
 
-    def prepare(self, codes: Tensor) -> None:
-        """Look at a sample of the codes, (N, *code), once before the first step: all a closed-form head needs."""
+    def prepare(self, codes: Tensor, labels: Tensor | None = None) -> None:
+        """Look at a sample of the codes, (N, *code), once before the first step: all a closed-form head needs.
+
+        Args:
+            codes: as in ``HeadBatch``.
+            labels: (N,) class indices, where the data has them.
+        """
+
+    def emphasise(self, sensitivity: Tensor) -> None:
+        """Told before ``prepare`` how much the images move with each feature of the codes (``Stack.sensitivity``).
+
+        Nothing unless overridden, and then nothing is measured. Not told to a head that stands on the images.
+        """
+
+    def measures(self) -> dict[str, Tensor]:
+        """Scalars that the history tells of it beside its loss, by name, as they are after a step."""
+        return {}

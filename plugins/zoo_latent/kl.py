@@ -19,6 +19,8 @@ class KL(Regularizer):
 
     Args:
         weight: 1 makes the objective the negative evidence lower bound; above 1 it is the beta of a beta-VAE.
+        warmup: the weight rises to its full size over this part of the level's budget, in a straight line.
+        tau: or as 1 - exp(-t / tau), t in steps.
 
     Raises:
         ZooError: the trip's posterior is a point.
@@ -30,8 +32,8 @@ class KL(Regularizer):
     positional = "weight"
     posterior = "gaussian"
 
-    def __init__(self, place: Place, *, weight: float = 1.0) -> None:
-        super().__init__(place, weight)
+    def __init__(self, place: Place, *, weight: float = 1.0, warmup: float = 0.0, tau: float = 0.0) -> None:
+        super().__init__(place, weight, warmup=warmup, tau=tau)
 
     def forward(self, trip: RoundTrip) -> Tensor:
         """The mean over the batch of ``posterior.kl()``, nats per image."""

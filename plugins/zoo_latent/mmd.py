@@ -8,11 +8,14 @@ import torch
 
 from zoo.errors import SpecError, TrainingError, nearest
 from zoo.interfaces import Place, Regularizer, RoundTrip
+from zoo_latent.moments import pretraining
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
+
+    from zoo.phases import Phase
 
 Kernel = Literal["imq", "rbf"]
 IMQ_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -31,9 +34,15 @@ class MMD(Regularizer):
             ``"rbf"``, exp(-d^2 / 2s) with s taken from the batch's own distances.
         biased: the V-statistic, never negative, instead of the unbiased estimate, which may be.
         detach: with ``"rbf"``, no gradient through s.
+        warmup: the weight rises to its full size over this part of the level's budget, in a straight line.
+        tau: or as 1 - exp(-t / tau), t in steps.
+        adaptive: after every so many steps the weight goes half of the way to the one at which the discrepancy would
+            have counted as much as the reconstruction, which has to be an error: mse, mae, bernoulli or ssim.
+        pretrain: before the level's training its encoder learns to match the prior's moments, for at most so many
+            steps.
 
     Raises:
-        SpecError: no such kernel.
+        SpecError: no such kernel, or numbers that mean nothing.
         TrainingError: while training, a batch of one for the unbiased estimate, which needs pairs. In evaluation such
             a batch, the last of an odd number, counts as 0.
 
@@ -55,13 +64,24 @@ class MMD(Regularizer):
         kernel: Kernel = "imq",
         biased: bool = False,
         detach: bool = False,
+        warmup: float = 0.0,
+        tau: float = 0.0,
+        adaptive: int = 0,
+        pretrain: int = 0,
     ) -> None:
-        super().__init__(place, weight)
+        super().__init__(place, weight, warmup=warmup, tau=tau, adaptive=adaptive)
+        if pretrain < 0:
+            raise SpecError(f"pretrain={pretrain}: a number of steps, or 0 for none")
         if kernel not in get_args(Kernel):
             raise SpecError(f"wae_mmd has no kernel {kernel!r}: {nearest(str(kernel), get_args(Kernel))}")
         self.kernel = kernel
         self.biased = biased
         self.detach = detach
+        self.pretrain = pretrain
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Moment matching, where it was asked for."""
+        return (pretraining(self.pretrain, self.place.input_shape),) if self.pretrain else ()
 
     def forward(self, trip: RoundTrip) -> Tensor:
         """The discrepancy, a bare number."""

@@ -25,6 +25,8 @@ class MonteCarlo(Regularizer):
 
     Args:
         weight: 1 makes the objective an estimate of the negative evidence lower bound.
+        warmup: the weight rises to its full size over this part of the level's budget, in a straight line.
+        tau: or as 1 - exp(-t / tau), t in steps.
 
     Raises:
         TrainingError: the trip's posterior is a point.
@@ -36,8 +38,8 @@ class MonteCarlo(Regularizer):
     positional = "weight"
     posterior = "gaussian"
 
-    def __init__(self, place: Place, *, weight: float = 1.0) -> None:
-        super().__init__(place, weight)
+    def __init__(self, place: Place, *, weight: float = 1.0, warmup: float = 0.0, tau: float = 0.0) -> None:
+        super().__init__(place, weight, warmup=warmup, tau=tau)
 
     def forward(self, trip: RoundTrip) -> Tensor:
         """The estimate, nats per image."""
@@ -57,6 +59,8 @@ class StickingTheLanding(Regularizer):
 
     Args:
         weight: 1 makes the objective an estimate of the negative evidence lower bound.
+        warmup: the weight rises to its full size over this part of the level's budget, in a straight line.
+        tau: or as 1 - exp(-t / tau), t in steps.
 
     Raises:
         TrainingError: the trip's posterior is a point.
@@ -71,8 +75,8 @@ class StickingTheLanding(Regularizer):
     positional = "weight"
     posterior = "gaussian"
 
-    def __init__(self, place: Place, *, weight: float = 1.0) -> None:
-        super().__init__(place, weight)
+    def __init__(self, place: Place, *, weight: float = 1.0, warmup: float = 0.0, tau: float = 0.0) -> None:
+        super().__init__(place, weight, warmup=warmup, tau=tau)
 
     def forward(self, trip: RoundTrip) -> Tensor:
         """The estimate, nats per image."""

@@ -9,6 +9,7 @@ import torch
 
 from zoo.errors import ZooError
 from zoo.interfaces import Head, HeadBatch, Place
+from zoo.testing.changes import check_told
 from zoo.testing.requirements import (
     check_declaration,
     check_reached,
@@ -28,12 +29,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+CLASSES = 3
+"""In the batches that heads are shown."""
+
+
 def check_head(part: type[Head], place: Place, **options: Any) -> None:
     """A head keeps its contract; ``place.input_shape`` is the shape of the codes below it.
 
     ``prepare`` and then a finite float32 loss, with labels and without, in codes or else in pixels; a gradient to
-    every parameter; samples of the codes' shape that follow their generator; a label is either drawn or refused; the
-    saved state is the whole state; a critic learns from ``critic_loss`` alone.
+    every parameter; samples of the codes' shape that follow their generator; a label is either drawn or refused, and of
+    one that learns by class those it was shown are drawn; the saved state is the whole state; a critic learns from
+    ``critic_loss`` alone.
 
     Raises:
         ConformanceError: what it does not keep.
@@ -41,10 +47,13 @@ def check_head(part: type[Head], place: Place, **options: Any) -> None:
     check_declaration(part, Head)
     with seeded():
         trial = _Trial(part, place, options)
-        for labels in (False, True):
+        for labels in (True,) if trial.build().labelled else (False, True):
             _check_loss(trial, labels=labels)
         _check_samples(trial)
+        if trial.build().labelled:
+            _check_labels(trial)
         _check_state(trial)
+        check_told(trial.build())
         if trial.build().critic is not None:
             _check_critic(trial)
 
@@ -63,7 +72,7 @@ class _Trial:
     def prepared(self) -> Head:
         head = self.build().train()
         with during(self.part, "prepare"):
-            head.prepare(self.codes(64))
+            head.prepare(self.codes(64), torch.arange(64) % CLASSES if head.labelled else None)
         return head
 
     def codes(self, n: int) -> Tensor:
@@ -72,7 +81,7 @@ class _Trial:
     def batch(self, *, labels: bool, images: bool) -> HeadBatch:
         """Codes, and for a loss in pixels the same tensor as images with maps that change nothing between them."""
         codes = self.codes(8)
-        classes = torch.arange(8) % 3 if labels else None
+        classes = torch.arange(8) % CLASSES if labels else None
         if not images:
             return HeadBatch(codes, classes)
         return HeadBatch(codes, classes, codes, lambda x: x, lambda z: z)
@@ -122,21 +131,44 @@ def _check_samples(trial: _Trial) -> None:
     require_tensor(trial.part, "sample(2, label=0)", labelled, (2, *shape))
 
 
+@torch.no_grad()
+def _check_labels(trial: _Trial) -> None:
+    """Of a head that learns by class: it knows the labels that it was shown, draws these and refuses others."""
+    head = trial.prepared().eval()
+    known = [*range(CLASSES)]
+    require(head.labels() == known, trial.part, f"labels() is {head.labels()} after prepare with {known}")
+    for label in known:
+        with during(trial.part, f"sample(2, label={label})"):
+            drawn = head.sample(2, label=label, generator=torch.Generator().manual_seed(1))
+            again = head.sample(2, label=label, generator=torch.Generator().manual_seed(1))
+        require_tensor(trial.part, f"sample(2, label={label})", drawn, (2, *trial.place.input_shape))
+        require(torch.equal(drawn, again), trial.part, f"sample(label={label}) ignores its generator")
+    try:
+        head.sample(2, label=CLASSES)
+    except ZooError:
+        return
+    except Exception as error:
+        require(False, trial.part, f"a label it was not shown raises {type(error).__name__}: raise a ZooError")
+    require(False, trial.part, f"sample(label={CLASSES}) draws a label that it was not shown: refuse it")
+
+
 def _check_state(trial: _Trial) -> None:
     head = trial.prepared()
     disturb(head)
-    batch = trial.fitting_batch(head, labels=False)
+    batch = trial.fitting_batch(head, labels=head.labelled)
 
     def outputs(fresh: Head) -> list[Tensor]:
         with seeded(1), torch.no_grad():
-            return [fresh.loss(batch), fresh.sample(3, generator=torch.Generator().manual_seed(1))]
+            samples = [fresh.sample(3, label=label, generator=torch.Generator().manual_seed(1))
+                       for label in (None, *fresh.labels())]  # fmt: skip
+            return [fresh.loss(batch), *samples]
 
     check_saving(head.eval(), trial.build, outputs)
 
 
 def _check_critic(trial: _Trial) -> None:
     head = trial.prepared()
-    batch = trial.fitting_batch(head, labels=False)
+    batch = trial.fitting_batch(head, labels=head.labelled)
     with during(trial.part, "critic_loss"):
         torch.autograd.backward(require_scalar(trial.part, "critic_loss(batch)", head.critic_loss(batch)))
     check_reached(trial.part, critic_parameters(head, critic=True), "critic_loss")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from zoo.errors import ZooError
 from zoo.interfaces import Place, PosteriorKind, Stage
 from zoo.posterior import Posterior
+from zoo.testing.changes import check_told
 from zoo.testing.requirements import (
     check_declaration,
     check_reached,
@@ -54,6 +55,7 @@ def check_stage(part: type[Stage], place: Place, **options: Any) -> None:
             for check in (_check_shapes, _check_training, _check_halves, _check_types, _check_prepare, _check_state):
                 check(trial)
         asked = _Trial(part, place, options)
+        check_told(asked.build())
         if place.pixels:
             _check_sigmoid(asked)
         if part.any_size:

@@ -12,6 +12,7 @@ from torch import Tensor
 from zoo.errors import ZooError
 from zoo.interfaces import Place, PosteriorKind, Reconstruction, Regularizer, RoundTrip, Term
 from zoo.posterior import Noise, Posterior
+from zoo.testing.changes import check_phases, check_told, check_weights
 from zoo.testing.requirements import (
     ConformanceError,
     check_declaration,
@@ -34,7 +35,8 @@ def check_term(part: type[Term], place: Place, **options: Any) -> None:
     One finite float32 number, averaged over the batch and not yet weighted, for float32 and bf16 trips and under
     autocast; a finite gradient to what it judges, also when codes collapse or x_hat is x, and to every parameter of
     its own; no number for inputs that do not fit; ``draw`` and ``sample`` of a regularizer; the saved state is the
-    whole state; a critic learns from ``critic_loss`` alone.
+    whole state; a critic learns from ``critic_loss`` alone; a weight that changes over training is a finite number
+    at every moment, and in the end that of the sentence; phases of its own can be trained in.
 
     Raises:
         ConformanceError: what it does not keep.
@@ -51,6 +53,9 @@ def check_term(part: type[Term], place: Place, **options: Any) -> None:
             _check_types(trial)
         for check in (_check_edges, _check_misfits, _check_state, _check_prior, _check_critic):
             check(trials[0])
+        check_told(trials[0].build())
+        check_weights(trials[0].build)
+        check_phases(trials[0].build(), lambda n: torch.randn(n, *trials[0].code_shape))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from zoo.interfaces import Phase
+from zoo.phases import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +41,8 @@ class Course:
         learner: what learns, with its objective.
         source: what it learns from.
         validate: the loss and the pixels' squared error on held-out raw images.
-        phase: who learns at which rate.
-        share: the part of the level's budget.
+        phase: who learns at which rate, in batches of which size.
+        share: the part of what the level's courses before it have left of the budget.
         scale: on the learning rate.
         opens: the first course of its level: the learner is shown a sample of the source.
         closes: the last course of its level: the level's codes are then brought to unit scale.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from accelerate.accelerator import Accelerator
@@ -16,7 +17,7 @@ from zoo import codes, files
 from zoo.cache.folder import held_if_free
 from zoo.data import images
 from zoo.data.augmentation import Augmented
-from zoo.errors import SpecError, TrainingError
+from zoo.errors import DataError, SpecError, TrainingError
 from zoo.training import precision, randomness, records
 from zoo.training.checkpoints import Checkpoint, Shelf
 from zoo.training.courses import Course
@@ -26,12 +27,15 @@ from zoo.training.material import Material
 from zoo.training.objectives import HeadLearner, LevelInCodes, LevelInPixels, WholeStack
 from zoo.training.options import DEFAULT_EPOCHS, Options
 from zoo.training.progress import Reporter, trackers
+from zoo.training.schedules import Spent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from os import PathLike
 
-    from zoo.interfaces import Phase
+    from zoo.data import Images
+    from zoo.interfaces import Head, Term
+    from zoo.phases import Phase
     from zoo.stack import Stack
     from zoo.training.courses import Source
     from zoo.training.objectives import Learner
@@ -66,7 +70,7 @@ def fit(
 
     Raises:
         TrainingError: the loss is not finite or exploded, the user asked to stop, or the run to resume is another.
-        DataError: the images cannot be read.
+        DataError: the images cannot be read, or have no labels and the head learns by class.
 
     >>> import torch, zoo
     >>> stack = zoo.build("8x8x1/conv2x2x4(width=4)")
@@ -76,6 +80,7 @@ def fit(
     _check_terms(stack, chosen)
     train = images(data, stack.input_shape, split="train", strict=strict)
     held = None if val is None else images(val, stack.input_shape, split="val", strict=strict)
+    _check_labels(stack, chosen, [train, *([] if held is None else [held])])
     material = Material.of(train, held, seed=chosen.seed)
     with ExitStack() as closing:
         where = Path(closing.enter_context(tempfile.TemporaryDirectory())) if out is None else Path(out)
@@ -116,45 +121,59 @@ class _Fit:
             self.stack, self.options, accelerator=self.accelerator, reporter=self.reporter,
             shelf=self.shelf, interrupt=self.interrupt, gains=self._gains(),
         )  # fmt: skip
+        if saved is not None:
+            loop.spent = Spent(**saved.facts["spent"])
         for number, prepare in enumerate(self._plan()):
             if saved is not None and (number, not saved.finished) < (saved.course, True):
                 continue
             course = prepare(number)
-            steps = loop.run(course, saved if saved is not None and saved.course == number else None)
-            self._finish(course, steps)
+            if course is not None:
+                steps = loop.run(course, saved if saved is not None and saved.course == number else None)
+                self._finish(course, steps, loop.spent)
         self.stack.to("cpu").eval()
         if self.lasting:
             self.accelerator.end_training()  # type: ignore[no-untyped-call]
             self.reporter.say(f"saving the stack in {self.where}")
             self.stack.save(self.where)
 
-    def _plan(self) -> Iterator[Callable[[int], Course]]:
-        """The courses in order, each made when its turn comes: its codes need the levels below."""
+    def _plan(self) -> Iterator[Callable[[int], Course | None]]:
+        """The courses in order, each made when its turn comes: its codes need the levels below.
+
+        They are the same when a run is resumed, so those that a level which trains on has no need of are None instead.
+        """
         stack, levels = self.stack, range(1, len(self.stack.levels) + 1)
-        for level in levels:
-            phases = stack.level(level).stage.phases()
-            for place, phase in enumerate(phases if self.options.level in (None, level) else ()):
-                share = phase.share / sum(other.share for other in phases)
+        for level in filter(self._learns, levels):
+            first = [phase for term in stack.level(level).terms.values() for phase in cast("Term", term).phases()]
+            phases = [*first, *stack.level(level).stage.phases()]
+            for place, phase in enumerate(phases):
+                share = phase.share / sum(other.share for other in phases[place:])
                 opens, closes = place == 0, place == len(phases) - 1
-                yield partial(self._level, level=level, phase=phase, share=share, opens=opens, closes=closes)
+                turn = partial(self._level, level=level, phase=phase, first=place < len(first))
+                yield partial(turn, share=share, opens=opens, closes=closes)
         if self.options.refine and self.options.level is None:
             yield self._refinement
-        if stack.head is not None and self.options.level in (None, len(levels) + 1):
+        if stack.head is not None and self._learns(len(levels) + 1):
             yield self._head  # last: it learns the codes that are there to stay
 
-    def _level(self, number: int, *, level: int, phase: Phase, **place: Any) -> Course:
+    def _learns(self, level: int) -> bool:
+        """Whether it is this level's turn: the one that was asked for, else all but those that came finished."""
+        return level == self.options.level if self.options.level else level > _finished(self.stack)
+
+    def _level(self, number: int, *, level: int, phase: Phase, first: bool, **turn: Any) -> Course | None:
+        if first and self.stack.level(level).trained:
+            return None
         in_pixels = level > 1 and (phase.loss_in or self.options.loss_in) == "pixels"
-        learner = (LevelInPixels if in_pixels else LevelInCodes)(self.stack, level, phase.terms)
+        learner = (LevelInPixels if in_pixels else LevelInCodes)(self.stack, level, phase)
         source = self._images() if level == 1 or in_pixels else self._codes(level - 1)
         title = phase.name or ("pixels" if level == 1 or in_pixels else "codes")
-        return Course(number, level, title, learner, source, self._validate, phase, **place)
+        return Course(number, level, title, learner, source, self._validate, phase, **turn)
 
     def _head(self, number: int) -> Course:
         levels = len(self.stack.levels)
-        in_pixels = self.options.loss_in == "pixels"
-        source = self._images() if in_pixels or not levels else self._codes(levels)
-        learner = HeadLearner(self.stack, self.options.loss_in)
-        return Course(number, levels + 1, self.options.loss_in, learner, source, self._validate, closes=False)
+        loss_in = cast("Head", self.stack.head).loss_in or self.options.loss_in
+        source = self._images() if loss_in == "pixels" or not levels else self._codes(levels)
+        learner = HeadLearner(self.stack, loss_in)
+        return Course(number, levels + 1, loss_in, learner, source, self._validate, closes=False)
 
     def _refinement(self, number: int) -> Course:
         """Everything end to end. Nothing is prepared again, and only the top level's scale is measured anew."""
@@ -194,9 +213,11 @@ class _Fit:
         loss = error = 0.0
         pixels: float | None = None
         size = max(2, min(250, self.options.batch_size * 4))
+        every = self.material.held.labels if learner.labelled else None
         for start in range(0, len(self.material.held), size):
             x = self.material.held.batch(slice(start, start + size)).to(self.accelerator.device)
-            loss += learner(learner.from_images(x)).total.item() * len(x)
+            labels = None if every is None else every[start : start + size].to(x.device)
+            loss += learner(learner.from_images(x), labels).total.item() * len(x)
             x_hat = learner.reconstruct(x)
             if x_hat is not None:
                 error += (x_hat - x).square().mean().item() * len(x)
@@ -205,7 +226,7 @@ class _Fit:
         return {"loss": loss / count} | ({} if pixels is None else {"mse": pixels / count})
 
     @torch.inference_mode()
-    def _finish(self, course: Course, steps: int) -> None:
+    def _finish(self, course: Course, steps: int, spent: Spent) -> None:
         """Bring a finished level's codes to unit scale, and record that the course is over."""
         if course.closes:
             level, kept = self.stack.level(course.level), self.material.kept
@@ -215,7 +236,8 @@ class _Fit:
             batches = (few.batch(slice(start, start + 250)) for start in range(0, len(few), 250))
             level.finish(self.stack.posterior(x.to(self.stack.device), course.level) for x in batches)
         if self.shelf is not None and self.accelerator.is_main_process:
-            done = Checkpoint(course.number, steps, finished=True, facts={"history": self.reporter.length()})
+            facts = {"history": self.reporter.length(), "spent": asdict(spent)}
+            done = Checkpoint(course.number, steps, finished=True, facts=facts)
             done.put("stack", dict(self.stack.state_dict()))
             self.shelf.save(done)
 
@@ -277,10 +299,31 @@ def _options(options: dict[str, Any]) -> Options:
     return Options(**options)
 
 
+def _finished(stack: Stack) -> int:
+    """How many levels were brought by the sentence, trained already."""
+    return 0 if stack.brought is None else stack.brought.levels
+
+
+def _check_labels(stack: Stack, options: Options, shown: list[Images]) -> None:
+    """Say now, not when the levels below are trained, that a head learns by class and there are no classes."""
+    if stack.head is None or not stack.head.labelled or options.level not in (None, len(stack.levels) + 1):
+        return
+    for unlabelled in (part.name for part in shown if part.labels is None):
+        raise DataError(
+            f"{stack.spec.levels[-1]} learns by class, and {unlabelled} has no labels: take data that has, as images "
+            "with a folder for each class, or leave out classes=true"
+        )
+
+
 def _check_terms(stack: Stack, options: Options) -> None:
     parts = len(stack.levels) + (stack.head is not None)
     if options.level is not None and not 1 <= options.level <= parts:
         raise TrainingError(f"level {options.level}: {stack.spec} has levels 1 to {parts}")
+    if options.level is None and not options.refine and _finished(stack) == parts:
+        raise TrainingError(
+            f"every level of {stack.spec} came trained, so nothing is left to train: put a level on top, or name one "
+            "to train on (--level 1, level=1)"
+        )
     upper = stack.head is not None
     for number, level in reversed([*enumerate(stack.lower(), 1)]):
         if upper and options.codes == "moments" and level.stage.place.posterior == "point":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from math import isfinite
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import torch
 from accelerate.utils.random import set_seed
 
 from zoo.errors import TrainingError
+from zoo.phases import END, Moment
 from zoo.training import precision, randomness, schedules
 from zoo.training.averaging import Average
 from zoo.training.checkpoints import Checkpoint
@@ -69,6 +71,8 @@ class Loop:
     ) -> None:
         self.stack, self.options, self.accelerator = stack, options, accelerator
         self.reporter, self.shelf, self.interrupt, self.gains = reporter, shelf, interrupt, gains
+        self.spent = schedules.Spent()
+        """What the courses of the level that is trained have taken so far; a run that is resumed sets it."""
 
     def run(self, course: Course, resumed: Checkpoint | None = None) -> int:
         """Train one course; afterwards the learner holds the best averaged weights, in eval mode.
@@ -82,6 +86,7 @@ class Loop:
         with _alone(self.stack, [parameter for parameter, _ in course.rates().values()]):
             run = _Run(self, course, resumed)
             run.go()
+        self.spent = schedules.Spent() if course.closes else run.taken()
         return run.step
 
 
@@ -91,10 +96,13 @@ class _Run:
     def __init__(self, loop: Loop, course: Course, resumed: Checkpoint | None) -> None:
         self.loop, self.course, self.options = loop, course, loop.options
         self.device = loop.accelerator.device
-        self.budget = schedules.budget(self.options, len(course.source), course.share)
-        self.step, self.elapsed = 0, 0.0
+        self.whole, self.spent = schedules.budget(self.options, len(course.source)), loop.spent
+        self.budget = self.whole.part(course.share, spent=loop.spent, most=course.phase.steps)
+        self.batch_size = course.phase.batch_size or self.options.batch_size
+        self.step, self.elapsed, self.enough = 0, 0.0, False
         self.first_loss: float | None = None
         self.best: tuple[float, dict[str, Tensor]] | None = None
+        self.yardstick: dict[str, float] = {}
         self.order: tuple[int, Tensor] | None = None
         seed = zlib.crc32(f"{self.options.seed}/{course.number}".encode())
         set_seed(seed)
@@ -116,8 +124,7 @@ class _Run:
         if self.stage is None and not self.critics:
             course.learner.eval()  # nothing to learn: a fixed transform, or a head fitted in closed form
             return
-        title = f"level {course.level} ({course.title})"
-        per_step = self.options.batch_size
+        title, per_step = f"level {course.level} ({course.title})", self.batch_size
         total = None if self.budget.steps is None else self.budget.steps * per_step
         reporter.start(title, total, done=self.step * per_step)
         try:
@@ -135,13 +142,13 @@ class _Run:
         self.course.learner.train()
         since_line, since_save = perf_counter(), perf_counter()
         start, images = perf_counter() - self.elapsed, 0
-        while (progress := self.budget.progress(self.step, self.elapsed)) < 1:
+        while not self.enough and (progress := self.budget.progress(self.step, self.elapsed)) < 1:
             losses, norm = self._step(progress)
             self.step += 1
             images += per_step
             self.elapsed = perf_counter() - start
             self.loop.reporter.advance(per_step, total=self._expected(per_step))
-            if self.step % self.options.log_every == 0 or self.step == 1:
+            if self.step % self.options.log_every == 0 or self.step == 1 or self.enough:
                 self._log(losses, norm, images / (perf_counter() - since_line))
                 since_line, images = perf_counter(), 0
             if self.step % self._validate_every() == 0:
@@ -152,6 +159,16 @@ class _Run:
             if perf_counter() - since_save > SAVE_EVERY:
                 self._save()
                 since_save = perf_counter()
+        self.course.learner.advance(self._moment(1.0))
+
+    def taken(self) -> schedules.Spent:
+        """What the level has taken of its budget by now."""
+        return schedules.Spent(self.spent.steps + self.step, self.spent.seconds + self.elapsed)
+
+    def _moment(self, within: float) -> Moment:
+        taken = self.taken()
+        progress = min(1.0, self.whole.progress(taken.steps, taken.seconds))
+        return Moment(progress, taken.steps, self.course.phase.name, within)
 
     def _expected(self, per_step: int) -> int | None:
         """How many images a budget of seconds will see, as far as can be told now."""
@@ -162,8 +179,10 @@ class _Run:
     def _step(self, progress: float) -> tuple[Losses, Tensor]:
         """The stage's turn, then each critic's."""
         batch, labels = self._batch()
+        learner, moment = self.course.learner, self._moment(progress)
+        learner.advance(moment)
         factor = schedules.rate(self.options.schedule, progress, self.step, self.budget.warm_up) * self.course.scale
-        momentum = schedules.momentum(progress) if self.options.schedule == "onecycle" else None
+        momentum = schedules.momentum(progress) if self.options.schedule == "onecycle" else learner.momentum
         for critic in self.critics:
             _learning(critic.parameters, on=False)
         with self._precision():
@@ -173,15 +192,16 @@ class _Run:
         for critic in self.critics:
             _learning(critic.parameters, on=True)
             with self._precision():
-                loss = self.course.learner.critic_loss(critic.name, losses)
+                loss = learner.critic_loss(critic.name, losses)
             critic.step(loss, factor, momentum)
+        learner.adapt(losses, moment.step + 1)
         self.average.update(self.step)
         return losses, norm
 
     def _batch(self) -> tuple[Tensor, Tensor | None]:
         """The items of a step: their order follows from the seed, the course and the epoch alone."""
         source = self.course.source
-        count, size = len(source), min(self.options.batch_size, len(source))
+        count, size = len(source), min(self.batch_size, len(source))
         per_epoch = schedules.steps_per_epoch(count, size)
         epoch, place = divmod(self.step, per_epoch)
         if self.order is None or self.order[0] != epoch:
@@ -191,9 +211,11 @@ class _Run:
         batch = source.batch(index).to(self.device, non_blocking=True)
         if batch.ndim == 4:
             batch = batch.contiguous(memory_format=torch.channels_last)
-        if source.labels is None or not self.course.learner.labelled:
-            return batch, None
-        return batch, source.labels[index].to(self.device)
+        return batch, self._labels(index)
+
+    def _labels(self, index: Tensor) -> Tensor | None:
+        labels = self.course.source.labels if self.course.learner.labelled else None
+        return None if labels is None else labels[index].to(self.device)
 
     def _prepare(self) -> None:
         """Show the learner a seeded sample of its source, for a start that knows the data."""
@@ -201,7 +223,7 @@ class _Run:
         one = source.batch(torch.zeros(1, dtype=torch.long)).numel()
         count = max(1, min(len(source), PREPARED_ELEMENTS // one))
         index = torch.randperm(len(source))[:count].sort().values
-        self.course.learner.prepare(source.batch(index).to(self.loop.stack.device))
+        self.course.learner.prepare(source.batch(index).to(self.loop.stack.device), self._labels(index))
 
     def _choose_precision(self) -> bool:
         if self.options.precision != "auto" or self.stage is None:
@@ -221,6 +243,7 @@ class _Run:
         self.first_loss = loss if self.first_loss is None else self.first_loss
         limit = self.first_loss + EXPLODED * max(1.0, abs(self.first_loss))
         if isfinite(loss) and loss < limit:
+            self.enough = self.course.phase.until is not None and loss < self.course.phase.until
             return
         terms = {name: value.item() for name, value in losses.terms.items()}
         worst = next(
@@ -244,9 +267,13 @@ class _Run:
         terms = {name: value.item() for name, value in losses.terms.items()}
         self.loop.reporter.show(terms)
         lr = self.stage.optimizer.param_groups[0]["lr"] if self.stage is not None else 0.0
+        weights = self.course.learner.weights_now()
+        measures = {name: value.item() for name, value in self.course.learner.measures().items()}
         self.loop.reporter.record(
             {**self._where(), "images_per_second": round(images_per_second, 1), "lr": lr,
              "grad_norm": norm.item(), "loss": losses.total.item(), "terms": terms}
+            | ({"weights": weights} if weights else {})
+            | ({"measures": measures} if measures else {})
         )  # fmt: skip
 
     def _where(self) -> dict[str, Any]:
@@ -263,13 +290,21 @@ class _Run:
         return 200
 
     def _validate(self) -> None:
-        """Measure the averaged weights on held-out raw images, and remember them when they are the best so far."""
+        """Measure the averaged weights on held-out raw images, and remember them when they are the best so far.
+
+        Every term has its whole weight then, whatever it has in training: a loss under a warm-up is least when it
+        begins. Of losses under other weights, which an adaptive one makes, or against a critic, which has learned on
+        the way, none is better, so the last counts.
+        """
         learner = self.course.learner.eval()
+        yardstick = learner.weigh(END)
         with self.average.in_place(), randomness.apart(self.device, seed=0), torch.inference_mode():
             measured = self.course.validate(learner)
         learner.train()
         self.loop.reporter.record({**self._where(), "val": measured})
-        if self.best is None or measured["loss"] < self.best[0]:
+        alike = yardstick == self.yardstick and not self.critics
+        if self.best is None or measured["loss"] < self.best[0] or not alike:
+            self.yardstick = yardstick
             self.best = (measured["loss"], {name: value.clone() for name, value in self.average.state().items()})
             self._save(best=True)
 
@@ -278,7 +313,8 @@ class _Run:
             return
         facts = {
             "elapsed": self.elapsed, "bf16": self.bf16, "first_loss": self.first_loss,
-            "best_loss": None if self.best is None else self.best[0], "history": self.loop.reporter.length(),
+            "best_loss": None if self.best is None else self.best[0], "yardstick": self.yardstick,
+            "enough": self.enough, "spent": asdict(self.spent), "history": self.loop.reporter.length(),
         }  # fmt: skip
         checkpoint = Checkpoint(self.course.number, self.step, facts=facts)
         checkpoint.put("stack", dict(self.loop.stack.state_dict()))
@@ -292,6 +328,7 @@ class _Run:
     def _restore(self, saved: Checkpoint) -> None:
         self.step, self.elapsed = saved.step, saved.facts["elapsed"]
         self.bf16, self.first_loss = saved.facts["bf16"], saved.facts["first_loss"]
+        self.enough, self.yardstick = saved.facts["enough"], saved.facts["yardstick"]
         self.average.load(saved.section("average"))
         if saved.facts["best_loss"] is not None:
             self.best = (saved.facts["best_loss"], saved.section("best"))

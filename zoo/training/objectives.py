@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from zoo.interfaces import HeadBatch, RoundTrip
+from zoo.errors import RegistryError
+from zoo.interfaces import Head, HeadBatch, Part, Regularizer, RoundTrip, Stage, Term
+from zoo.phases import Phase
+from zoo.training.weights import Weights
+from zoo.weighing import Numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
-    from zoo.interfaces import Term
+    from zoo.phases import Moment
+    from zoo.posterior import Posterior
     from zoo.stack import Level, Stack
     from zoo.training.options import LossIn
 
@@ -32,16 +37,19 @@ class Losses:
     Args:
         total: what is minimised, a scalar: the weighted sum of the terms over the number of elements of one input.
         terms: every term by name, in nats per image and not weighted.
-        seen: what the critics read once it is detached.
+        seen: what a critic reads once it is detached, by the name of its owner.
     """
 
     total: Tensor
     terms: dict[str, Tensor]
-    seen: RoundTrip | HeadBatch
+    seen: Mapping[str, RoundTrip | HeadBatch] = field(default_factory=dict)
 
 
 class Learner(nn.Module):
     """What is trained, with its objective. Only what learns is registered in it."""
+
+    momentum: float | None = None
+    """Of the optimisers of all players; None: the optimiser's own."""
 
     labelled: ClassVar[bool] = False
     """``forward`` reads the labels; others are not given any, as gathering them takes a part of a small step."""
@@ -59,26 +67,57 @@ class Learner(nn.Module):
         """Raw images there and back through everything trained so far; None where nothing comes back."""
 
     @abstractmethod
-    def critics(self) -> dict[str, nn.Module]:
-        """The critics that learn against this, by name."""
+    def critics(self) -> Mapping[str, Term | Head]:
+        """What owns a critic that learns against this, by name."""
 
     @abstractmethod
     def critic_loss(self, name: str, losses: Losses) -> Tensor:
         """The loss of one critic after a step of ``forward``."""
 
     @abstractmethod
-    def prepare(self, sample: Tensor) -> None:
+    def prepare(self, sample: Tensor, labels: Tensor | None = None) -> None:
         """Look at a sample of what ``forward`` takes, before the first step."""
+
+    @abstractmethod
+    def advance(self, moment: Moment) -> None:
+        """Tell what learns where the training stands, before each step and at the end of the course."""
+
+    def weigh(self, moment: Moment) -> dict[str, float]:
+        """Weigh the terms as at this moment from now on.
+
+        Returns:
+            The weights that change over training, by name.
+        """
+        return {}
+
+    def weights_now(self) -> dict[str, float]:
+        """The weights that change over training, by name, as they are."""
+        return {}
+
+    def adapt(self, losses: Losses, step: int) -> None:
+        """Tell what learns what step number ``step`` of the level came to."""
+
+    def measures(self) -> dict[str, Tensor]:
+        """Scalars that the history tells beside the terms, by name, as they are after a step."""
+        return {}
 
 
 class _TermsLearner(Learner):
     """A learner whose losses are terms of round trips."""
 
-    def __init__(self, stack: Stack, number: int, terms: tuple[str, ...] | None = None) -> None:
+    def __init__(self, stack: Stack, number: int, phase: Phase | None = None) -> None:
         super().__init__()
         self.number = number
-        self.counted = terms
+        self.phase = phase or Phase()
         self.stack = (stack,)  # in a tuple, so that the levels that stay frozen are not registered
+        if not self.terms:
+            raise RegistryError(f"phase {self.phase.name!r} counts {self.phase.terms}, and the level has none of them")
+        self.weights = Weights(self.weighed if self.phase.code_loss is None else {})
+        parts: list[Part] = [*self.stages, *self.weighed.values()]
+        self.told = [part for part in parts if type(part).advance is not Part.advance]
+        whole = self.phase.terms is None and self.phase.code_loss is None
+        self.adapting = [name for name, term in self.terms if whole and _adapts(term)]
+        self.trains_on = bool(self.level.trained)
 
     @property
     def level(self) -> Level:
@@ -88,7 +127,58 @@ class _TermsLearner(Learner):
     @property
     def terms(self) -> list[tuple[str, Term]]:
         """The level's terms that count, by name."""
-        return [(name, term) for name, term in _terms(self.level) if self.counted is None or name in self.counted]
+        counted = self.phase.terms
+        return [(name, term) for name, term in _terms(self.level) if counted is None or name in counted]
+
+    @property
+    def stages(self) -> list[Stage]:
+        """Those that learn."""
+        return [self.level.stage]
+
+    @property
+    def weighed(self) -> dict[str, Term]:
+        """All terms that the losses hold, by the names that they have there."""
+        return dict(self.terms)
+
+    def advance(self, moment: Moment) -> None:
+        moment = replace(moment, progress=1.0) if self.trains_on else moment
+        for part in self.told:
+            part.advance(moment)
+        self.weights.set(moment)
+
+    def weigh(self, moment: Moment) -> dict[str, float]:
+        self.weights.set(moment)
+        return self.weights.read()
+
+    def weights_now(self) -> dict[str, float]:
+        return self.weights.read()
+
+    def adapt(self, losses: Losses, step: int) -> None:
+        if not self.adapting:
+            return
+        values = {name: losses.terms[name].detach() for name, _ in self.terms}
+        rec = reg = torch.zeros_like(losses.total, requires_grad=False)
+        for name, term in self.terms:
+            if isinstance(term, Regularizer):
+                reg = reg + term.weight * values[name]
+            else:
+                rec = rec + term.weight * values[name]
+        for name in self.adapting:
+            self.weighed[name].adapt(Numbers(values[name], rec, reg, step))
+
+    def _of_codes(self, posterior: Posterior) -> Losses:
+        """The loss on codes that the phase brings."""
+        if self.phase.code_loss is None:
+            raise TypeError("this phase has no loss on codes")
+        loss = self.phase.code_loss(self.level.draw(posterior).float())
+        return Losses(loss, {self.phase.name or "codes": loss})
+
+    def _of_trip(self, trip: RoundTrip) -> Losses:
+        """The weighted sum of the terms."""
+        weights = self.weights()
+        values = {name: term(trip) for name, term in self.terms}
+        total = reduce(add, (weights[name] * value for name, value in values.items())) / _elements(trip.x)
+        return Losses(total, values, dict.fromkeys(values, trip))
 
     def from_images(self, images: Tensor) -> Tensor:
         return images
@@ -97,30 +187,32 @@ class _TermsLearner(Learner):
         stack = self.stack[0]
         return stack.decode(stack.encode(images, self.number), self.number)
 
-    def critics(self) -> dict[str, nn.Module]:
-        return {name: term.critic for name, term in self.terms if term.critic is not None}
+    def critics(self) -> dict[str, Term]:
+        terms = self.weighed if self.phase.code_loss is None else {}
+        return {name: term for name, term in terms.items() if term.critic is not None}
 
     def critic_loss(self, name: str, losses: Losses) -> Tensor:
-        trip = cast("RoundTrip", losses.seen).detach()
-        return dict(self.terms)[name].critic_loss(trip) / _elements(trip.x)
+        trip = cast("RoundTrip", losses.seen[name]).detach()
+        return self.weighed[name].critic_loss(trip) / _elements(trip.x)
 
-    def prepare(self, sample: Tensor) -> None:
+    def prepare(self, sample: Tensor, labels: Tensor | None = None) -> None:
         if self.level.trained:
             return
         below, stack = self.number - 1, self.stack[0]
-        few = sample[torch.linspace(0, len(sample) - 1, min(len(sample), PROBED)).long()]
-        self.level.prepare(sample, stack.sensitivity(few, below) if below else None)
+        self.level.prepare(sample, stack.sensitivity(_few(sample), below) if below else None)
 
 
 class LevelInCodes(_TermsLearner):
     """A level on its own input: images for the first, the codes of the level below for the others."""
 
-    def __init__(self, stack: Stack, number: int, terms: tuple[str, ...] | None = None) -> None:
-        super().__init__(stack, number, terms)
+    def __init__(self, stack: Stack, number: int, phase: Phase | None = None) -> None:
+        super().__init__(stack, number, phase)
         self.learns = self.level
 
     def forward(self, batch: Tensor, labels: Tensor | None = None) -> Losses:
-        return _losses(self.level.round_trip(batch).float(), self.terms)
+        if self.phase.code_loss is not None:
+            return self._of_codes(self.level.encode(batch))
+        return self._of_trip(self.level.round_trip(batch).float())
 
     def from_images(self, images: Tensor) -> Tensor:
         return self.stack[0].encode(images, self.number - 1)
@@ -129,8 +221,8 @@ class LevelInCodes(_TermsLearner):
 class LevelInPixels(_TermsLearner):
     """An upper level with its loss in images: gradients pass through the frozen levels below."""
 
-    def __init__(self, stack: Stack, number: int, terms: tuple[str, ...] | None = None) -> None:
-        super().__init__(stack, number, terms)
+    def __init__(self, stack: Stack, number: int, phase: Phase | None = None) -> None:
+        super().__init__(stack, number, phase)
         self.learns = self.level
 
     def forward(self, batch: Tensor, labels: Tensor | None = None) -> Losses:
@@ -138,10 +230,12 @@ class LevelInPixels(_TermsLearner):
         with torch.no_grad():
             codes = stack.encode(batch, self.number - 1)
         posterior = self.level.encode(codes)
+        if self.phase.code_loss is not None:
+            return self._of_codes(posterior)
         z = self.level.draw(posterior)
-        return _losses(RoundTrip(batch, posterior, z, stack.to_pixels(z, self.number)).float(), self.terms)
+        return self._of_trip(RoundTrip(batch, posterior, z, stack.to_pixels(z, self.number)).float())
 
-    def prepare(self, sample: Tensor) -> None:
+    def prepare(self, sample: Tensor, labels: Tensor | None = None) -> None:
         with torch.no_grad():
             codes = self.stack[0].encode(sample, self.number - 1)
         super().prepare(codes)
@@ -154,23 +248,31 @@ class WholeStack(_TermsLearner):
         super().__init__(stack, len(stack.levels))
         self.learns = stack.levels
 
+    @property
+    def stages(self) -> list[Stage]:
+        return [level.stage for level in self.stack[0].lower()]
+
+    @property
+    def weighed(self) -> dict[str, Term]:
+        lower = enumerate(self.stack[0].lower(self.number - 1), 1)
+        return dict(self.terms) | {name: term for number, level in lower for name, term in _lower(number, level)}
+
     def forward(self, batch: Tensor, labels: Tensor | None = None) -> Losses:
         stack, x = self.stack[0], batch
         lower: list[tuple[str, Term, RoundTrip]] = []
         for number, level in enumerate(stack.lower(self.number - 1), 1):
             posterior = level.encode(x)
             trip = RoundTrip(x, posterior, posterior.mode, x).float()
-            lower += [(f"{name}_{number}", term, trip) for name, term in _terms(level) if term in level.regularizers]
+            lower += [(name, term, trip) for name, term in _lower(number, level)]
             x = posterior.mode
         posterior = self.level.encode(x)
         z = self.level.draw(posterior)
-        losses = _losses(RoundTrip(batch, posterior, z, stack.to_pixels(z)).float(), self.terms)
+        losses, weights = self._of_trip(RoundTrip(batch, posterior, z, stack.to_pixels(z)).float()), self.weights()
         extra = {name: term(trip) for name, term, trip in lower}
-        weighted = [term.weight * extra[name] for name, term, _ in lower]
-        total = losses.total + sum(weighted) / _elements(batch)
-        return Losses(total, {**losses.terms, **extra}, losses.seen)
+        total = losses.total + sum(weights[name] * value for name, value in extra.items()) / _elements(batch)
+        return Losses(total, {**losses.terms, **extra}, {**losses.seen, **{name: trip for name, _, trip in lower}})
 
-    def prepare(self, sample: Tensor) -> None:
+    def prepare(self, sample: Tensor, labels: Tensor | None = None) -> None:
         """Nothing: the levels have learned already."""
 
 
@@ -186,6 +288,7 @@ class HeadLearner(Learner):
         self.learns = stack.head
         self.stack = (stack,)
         self.in_pixels = loss_in == "pixels"
+        self.momentum = stack.head.momentum
 
     def forward(self, batch: Tensor, labels: Tensor | None = None) -> Losses:
         stack = self.stack[0]
@@ -196,7 +299,7 @@ class HeadLearner(Learner):
         else:
             seen = HeadBatch(batch, labels)
         loss = self.learns.loss(seen)
-        return Losses(loss / _elements(batch), {"head": loss}, seen)
+        return Losses(loss / _elements(batch), {"head": loss}, {"head": seen})
 
     def from_images(self, images: Tensor) -> Tensor:
         return images if self.in_pixels else self.stack[0].encode(images)
@@ -204,26 +307,43 @@ class HeadLearner(Learner):
     def reconstruct(self, images: Tensor) -> None:
         return None
 
-    def critics(self) -> dict[str, nn.Module]:
-        return {} if self.learns.critic is None else {"head": self.learns.critic}
+    def advance(self, moment: Moment) -> None:
+        self.learns.advance(moment)
+
+    def critics(self) -> dict[str, Head]:
+        return {} if self.learns.critic is None else {"head": self.learns}
 
     def critic_loss(self, name: str, losses: Losses) -> Tensor:
-        seen = cast("HeadBatch", losses.seen)
-        return self.learns.critic_loss(seen) / _elements(seen.codes)
+        seen = cast("HeadBatch", losses.seen[name])
+        return self.learns.critic_loss(seen) / _elements(seen.codes if seen.images is None else seen.images)
 
-    def prepare(self, sample: Tensor) -> None:
-        self.learns.prepare(self.stack[0].encode(sample) if self.in_pixels else sample)
+    def measures(self) -> dict[str, Tensor]:
+        return self.learns.measures()
+
+    def prepare(self, sample: Tensor, labels: Tensor | None = None) -> None:
+        stack = self.stack[0]
+        codes = stack.encode(sample) if self.in_pixels else sample
+        if len(stack.levels) and type(self.learns).emphasise is not Head.emphasise:
+            self.learns.emphasise(stack.sensitivity(_few(codes), len(stack.levels)))
+        self.learns.prepare(codes, labels)
 
 
 def _terms(level: Level) -> list[tuple[str, Term]]:
     return list(level.terms.items())  # type: ignore[arg-type]
 
 
-def _losses(trip: RoundTrip, terms: Iterable[tuple[str, Term]]) -> Losses:
-    terms = list(terms)
-    values = {name: term(trip) for name, term in terms}
-    total = reduce(add, (term.weight * values[name] for name, term in terms)) / _elements(trip.x)
-    return Losses(total, values, trip)
+def _lower(number: int, level: Level) -> list[tuple[str, Term]]:
+    """The terms of a lower level that count while a whole stack is refined, by the names that they have then."""
+    return [(f"{number}.{name}", term) for name, term in _terms(level) if isinstance(term, Regularizer)]
+
+
+def _adapts(term: Term) -> bool:
+    return type(term).adapt is not Term.adapt or term.weighing.adaptive > 0
+
+
+def _few(sample: Tensor) -> Tensor:
+    """Those of a sample at which sensitivity is measured."""
+    return sample[torch.linspace(0, len(sample) - 1, min(len(sample), PROBED)).long()]
 
 
 def _elements(x: Tensor) -> int:

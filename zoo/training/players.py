@@ -81,15 +81,15 @@ class Player:
 
 def players(course: Course, options: Options) -> tuple[Player | None, list[Player]]:
     """The stage (None where nothing of it learns) and the critics of what is being trained."""
-    critics = {name: list(critic.parameters()) for name, critic in course.learner.critics().items()}
-    theirs = {id(parameter) for parameters in critics.values() for parameter in parameters}
+    critics = {
+        name: [(parameter, owner.critic_rate) for parameter in owner.critic.parameters()]
+        for name, owner in course.learner.critics().items()
+        if owner.critic is not None
+    }
+    theirs = {id(parameter) for rates in critics.values() for parameter, _ in rates}
     own = [(parameter, factor) for parameter, factor in course.rates().values() if id(parameter) not in theirs]
     stage = Player("stage", own, options) if own else None
-    return stage, [
-        Player(name, [(parameter, 1.0) for parameter in parameters], options)
-        for name, parameters in critics.items()
-        if parameters
-    ]
+    return stage, [Player(name, rates, options) for name, rates in critics.items() if rates]
 
 
 def _optimizer(rates: list[tuple[nn.Parameter, float]], options: Options) -> torch.optim.Optimizer:

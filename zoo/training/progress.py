@@ -106,7 +106,9 @@ class Reporter:
             file.write(json.dumps(line) + "\n")
         if self.accelerator.trackers:
             prefix = f"level-{line['level']}/{line['phase']}"
-            numbers = {**line.get("terms", {}), **{f"val_{key}": value for key, value in line.get("val", {}).items()}}
+            numbers = {**line.get("terms", {}), **line.get("measures", {})}
+            numbers |= {f"val_{key}": value for key, value in line.get("val", {}).items()}
+            numbers |= {f"weight_{key}": value for key, value in line.get("weights", {}).items()}
             numbers |= {key: line[key] for key in ("loss", "lr", "images_per_second") if key in line}
             self.accelerator.log({f"{prefix}/{key}": value for key, value in numbers.items()}, step=line["step"])
 

@@ -17,8 +17,16 @@ LOWEST = 0.01
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What the courses of a level that are over have taken of its budget."""
+
+    steps: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class Budget:
-    """How long a course runs: a number of steps, or of seconds."""
+    """How long a level or a course runs: a number of steps, or of seconds, or either, whichever is over first."""
 
     steps: int | None
     seconds: float | None
@@ -30,15 +38,22 @@ class Budget:
 
     def progress(self, step: int, elapsed: float) -> float:
         """The part that is done after ``step`` steps and ``elapsed`` seconds, 0 to 1 (and over)."""
-        return step / self.steps if self.steps is not None else elapsed / (self.seconds or 1.0)
+        of_steps = 0.0 if self.steps is None else step / self.steps
+        return of_steps if self.seconds is None else max(of_steps, elapsed / (self.seconds or 1.0))
+
+    def part(self, share: float, *, spent: Spent, most: int | None = None) -> Budget:
+        """A share of what is left of it, and ``most`` steps."""
+        if self.seconds is not None:
+            return Budget(most, max(1e-3, (self.seconds - spent.seconds) * share))
+        steps = max(1, round(((self.steps or 1) - spent.steps) * share))
+        return Budget(steps if most is None else min(steps, most), None)
 
 
-def budget(options: Options, count: int, share: float = 1.0) -> Budget:
-    """The budget of a course: this share of that of a level that learns from ``count`` items."""
+def budget(options: Options, count: int) -> Budget:
+    """The budget of a level that learns from ``count`` items."""
     if options.minutes is not None:
-        return Budget(None, options.minutes * 60 * share)
-    steps = options.steps or (options.epochs or 1) * steps_per_epoch(count, options.batch_size)
-    return Budget(max(1, round(steps * share)), None)
+        return Budget(None, options.minutes * 60)
+    return Budget(options.steps or (options.epochs or 1) * steps_per_epoch(count, options.batch_size), None)
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:

@@ -1,0 +1,75 @@
+"""The phases of a level's training, and where in them it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a level's training: ``Stage.phases`` divides it, and ``Term.phases`` puts something before it.
+
+    Args:
+        name: what it is called in the progress and the history; the space of its loss where empty.
+        share: its part of the level's budget; the shares of a level's phases are in proportion to each other, and what
+            a phase leaves is for those behind it.
+        steps: it takes so many at the most.
+        until: it ends early, after the first step whose batch has a loss below this, as the history counts it.
+        batch_size: inputs a step; None: as the run says.
+        rates: factors on the learning rate by parameter, as ``{"decoder": 1.0, "encoder.trunk": 0.1}``: the longest
+            beginning of a parameter's name counts, and what no entry names stays as it is. None: all learn, at 1.
+        terms: names of the terms that count; None: all.
+        code_loss: what is minimised instead of terms: a scalar of the codes that were drawn, (B, *code). Nothing is
+            decoded for it, no critic steps, and it is not divided by the size of an input.
+        loss_in: where the loss of an upper level lives; None: as the run says.
+    """
+
+    name: str = ""
+    share: float = 1.0
+    steps: int | None = None
+    until: float | None = None
+    batch_size: int | None = None
+    rates: Mapping[str, float] | None = None
+    terms: tuple[str, ...] | None = None
+    code_loss: Callable[[Tensor], Tensor] | None = None
+    loss_in: Literal["codes", "pixels"] | None = None
+
+    def rate(self, parameter: str) -> float:
+        """The factor on the learning rate of the stage's parameter of this name.
+
+        >>> phase = Phase(rates={"decoder": 1.0, "encoder.trunk": 0.1})
+        >>> phase.rate("encoder.trunk.0.weight"), phase.rate("encoder.mean.weight"), phase.rate("decoder.bias")
+        (0.1, 0.0, 1.0)
+        """
+        if self.rates is None:
+            return 1.0
+        named = [begin for begin in self.rates if parameter == begin or parameter.startswith(f"{begin}.")]
+        return self.rates[max(named, key=len)] if named else 0.0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where the training of a level stands.
+
+    Args:
+        progress: the part of the level's budget that is behind it, 0 to 1, over all its phases. It is 1 throughout
+            for a level that was trained before and trains on, and while a whole stack is refined.
+        step: optimiser steps taken so far, over all its phases.
+        phase: the name of the phase it is in.
+        within: the part of this phase's budget that is behind it, 0 to 1.
+    """
+
+    progress: float = 0.0
+    step: int = 0
+    phase: str = ""
+    within: float = 0.0
+
+
+END = Moment(progress=1.0, within=1.0)
+"""When all is over."""

@@ -1,0 +1,93 @@
+"""The contract of what changes over training: weights, what a part is told, and phases."""
+
+from __future__ import annotations
+
+from math import isclose, isfinite
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from zoo.phases import END, Moment, Phase
+from zoo.testing.requirements import check_saving, during, require, require_scalar
+from zoo.weighing import Numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zoo.interfaces import Part, Term
+
+STEPS = (1, 2, 3, 10, 100, 1000, 2000)
+"""Those after which the numbers are told: multiples of usual intervals among them."""
+MOMENTS = (Moment(), *(Moment(step / 2000, step, within=step / 2000) for step in STEPS[:-1]), END)
+
+
+def check_told(part: Part) -> None:
+    """``advance`` can be called at any moment, and changes no more than buffers."""
+    names, before = list(part.state_dict()), [parameter.clone() for parameter in part.parameters()]
+    with during(type(part), "advance"):
+        for moment in MOMENTS:
+            part.advance(moment)
+    same = all(map(torch.equal, before, part.parameters())) and names == list(part.state_dict())
+    require(same, type(part), "advance changes more than buffers, which are made when it is built")
+
+
+def check_weights(build: Callable[[], Term]) -> None:
+    """What a term weighs at every moment: a finite number, in the end that of the sentence; all it knows is saved."""
+    term = build()
+    part, weight = type(term), term.weight
+    require(isclose(_weight(term, END), weight, rel_tol=1e-6), part, "in the end weight_at is not the weight")
+    before = {name: value.clone() for name, value in term.state_dict().items()}
+    first, again = ([_weight(term, moment) for moment in MOMENTS] for _ in range(2))
+    require(first == again, part, "weight_at gives two answers at one moment")
+    after = term.state_dict()
+    require(all(torch.equal(after[name], value) for name, value in before.items()), part, "weight_at changes the state")
+    _adapt(term)
+    still = all(torch.equal(value, before[name]) for name, value in term.named_parameters())
+    require(still, part, "adapt moves a parameter")
+    check_saving(term, build, lambda fresh: [torch.tensor(_weights(fresh) + _adapt(fresh))])
+
+
+def check_phases(term: Term, codes: Callable[[int], Tensor]) -> None:
+    """Each is a ``Phase`` that can be trained in; a loss on codes, (B, *code), is a finite scalar with a gradient."""
+    part = type(term)
+    with during(part, "phases"):
+        phases = term.phases()
+    for phase in phases:
+        require(isinstance(phase, Phase), part, f"phases holds a {type(phase).__name__}, not a Phase")
+        require(phase.share > 0, part, f"phase {phase.name!r} has a share of {phase.share:g}: it would not be trained")
+        require(phase.name, part, "a term's phase has a name, as the level's own are called by where their loss lives")
+        if phase.code_loss is None:
+            continue
+        for count in (8, 1):  # the last batch of a validation
+            z = codes(count).requires_grad_()
+            with during(part, f"code_loss of phase {phase.name!r} on {count}"):
+                loss = require_scalar(part, "code_loss(z)", phase.code_loss(z))
+                torch.autograd.backward(loss)
+            finite = z.grad is not None and z.grad.isfinite().all()
+            require(finite, part, f"code_loss of phase {phase.name!r} gives the codes no finite gradient")
+
+
+def _weight(term: Term, moment: Moment) -> float:
+    with during(type(term), f"weight_at({moment})"):
+        weight = term.weight_at(moment)
+    attached = isinstance(weight, Tensor) and weight.requires_grad
+    require(not attached, type(term), "weight_at gives a tensor with a gradient: a scale that learns is forward's")
+    number = float(weight)
+    require(isfinite(number) and number >= 0, type(term), f"weight_at({moment}) is {number}")
+    return number
+
+
+def _weights(term: Term) -> list[float]:
+    return [_weight(term, moment) for moment in MOMENTS]
+
+
+def _adapt(term: Term) -> list[float]:
+    """Have a term adapt to some numbers; what it weighs after each."""
+    weights = []
+    for step in STEPS:
+        own, reconstruction, regularization = (torch.tensor(value / step) for value in (0.5, 3.0, 2.0))
+        with during(type(term), "adapt"):
+            term.adapt(Numbers(own, reconstruction, regularization, step))
+        weights.append(_weight(term, END))
+    return weights

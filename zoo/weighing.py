@@ -1,0 +1,111 @@
+"""How much a term weighs on the way: a warm-up, and a weight that follows the reconstruction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from zoo.errors import SpecError, TrainingError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zoo.phases import Moment
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What one step came to, as a term is told: scalars, detached, on the device of the stack.
+
+    Args:
+        own: the term's own number, not weighted.
+        reconstruction: the sum of the level's reconstructions, each times the weight that the sentence gives it.
+        regularization: that of its regularizers.
+        step: optimiser steps taken in the level, this one included.
+    """
+
+    own: Tensor
+    reconstruction: Tensor
+    regularization: Tensor
+    step: int
+
+
+class Weighing(nn.Module):
+    """What a term's number is multiplied by, from the first step of its level to the last.
+
+    Args:
+        weight: of the term.
+        warmup: the weight rises from 0 in a straight line over this part of the level's budget; 0: it does not.
+        tau: the weight rises as 1 - exp(-t / tau), t in steps; 0: it does not.
+        adaptive: after every so many steps the weight goes half of the way to the one at which the term would have
+            counted as much as the reconstruction: to (weight + rec / abs(match)) / 2, where rec and match are the
+            means over these steps; 0: never. The weight is then a buffer, ``value``.
+
+    Raises:
+        SpecError: numbers that mean nothing, or two warm-ups.
+
+    Source: the warm-ups are those of Bowman et al. (2016), arXiv:1511.06349, and of the code of Zhao, Song and Ermon
+    (2017), arXiv:1702.08396, where tau is 2000; ``adaptive`` is that of the code of Tolstikhin et al. (2018),
+    arXiv:1711.01558, with 1000 steps, which takes rec and match of the last batch alone.
+    """
+
+    value: Tensor
+    sums: Tensor
+
+    def __init__(self, weight: float, *, warmup: float = 0.0, tau: float = 0.0, adaptive: int = 0) -> None:
+        super().__init__()
+        if not 0 <= warmup <= 1:
+            raise SpecError(f"warmup={warmup:g}: a part of the level's budget, from 0 to 1; tau counts in steps")
+        if min(tau, adaptive) < 0:
+            raise SpecError(f"tau={tau:g}, adaptive={adaptive}: each is a number of steps, or 0 for none")
+        if warmup and tau:
+            raise SpecError(f"warmup={warmup:g} and tau={tau:g} are two warm-ups: keep one")
+        self.warmup, self.tau, self.adaptive = warmup, tau, adaptive
+        if adaptive:
+            self.register_buffer("value", torch.tensor(float(weight)))
+            self.register_buffer("sums", torch.zeros(2))
+
+    @property
+    def changes(self) -> bool:
+        """Whether the weight is another one at times."""
+        return bool(self.warmup or self.tau or self.adaptive)
+
+    def at(self, weight: float, moment: Moment) -> float | Tensor:
+        """What a term of this weight is multiplied by; changes nothing."""
+        full, risen = self.value if self.adaptive else weight, self._risen(moment)
+        return full if risen == 1 else full * risen
+
+    def _risen(self, moment: Moment) -> float:
+        if moment.progress >= 1:
+            return 1.0
+        if self.warmup:
+            return min(1.0, moment.progress / self.warmup)
+        return 1 - exp(-moment.step / self.tau) if self.tau else 1.0
+
+    @torch.no_grad()
+    def adapt(self, numbers: Numbers) -> None:
+        """Take in a step's numbers.
+
+        Raises:
+            TrainingError: the reconstruction is not above 0, so no weight makes the term as large.
+        """
+        if not self.adaptive:
+            return
+        self.sums += torch.stack((numbers.reconstruction, numbers.own.abs()))
+        due = numbers.step % self.adaptive == 0
+        if not due and numbers.step > 1:  # reading them waits for the device; the first time to fail early
+            return
+        rec, match = self.sums.tolist()
+        if rec <= 0:
+            raise TrainingError(
+                f"adaptive={self.adaptive} weighs a term against an error, and the reconstruction is not above 0, as "
+                "a log density may be: name one that is an error, as in '+mse(0.05)'"
+            )
+        if due:
+            if match > 0:
+                self.value.add_(rec / match).mul_(0.5)
+            self.sums.zero_()
