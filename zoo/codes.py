@@ -9,7 +9,7 @@ import torch
 
 from zoo import cache, files, registry
 from zoo.errors import SpecError
-from zoo.posterior import Posterior
+from zoo.posterior import Posterior, places
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -190,7 +190,7 @@ class _Encoder:
 def halved(codes: Tensor) -> Tensor:
     """Codes (N, *code) in float16, or as they are where that would lose more than ``ERROR``."""
     half = codes.half()
-    over = [axis for axis in range(codes.ndim) if axis != 1]
+    over = places(codes)
     error = (half.float() - codes).square().mean(over).sqrt()
     return half if bool((error <= ERROR * codes.std(over, correction=0)).all()) else codes
 

@@ -98,3 +98,13 @@ class Posterior:
     def _over_pixels(self, value: Tensor) -> Tensor:
         """Let a (B, C) value broadcast over the pixels of a (B, C, ...) code."""
         return value.reshape(value.shape + (1,) * (self.mean.ndim - value.ndim))
+
+
+def places(codes: Tensor) -> list[int]:
+    """The axes of codes (B, *code) along which one feature repeats itself: the batch, and the pixels of a map.
+
+    Only the features of a map, (B, C, H, W), stand at many places. Each number of a vector, (B, N), and of a ladder,
+    (B, rungs, width), is a feature of its own: no weights are shared between them, and beside a number that is used
+    stands one that is not, so they have a scale each.
+    """
+    return [0, 2, 3] if codes.ndim == 4 else [0]

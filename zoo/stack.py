@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from zoo import files, registry
 from zoo.errors import EvaluationError, FileError, SpecError
 from zoo.interfaces import Head, Reconstruction, Regularizer, RoundTrip, Shape, Stage, Term
+from zoo.posterior import places
 from zoo.spec import LevelSpec
 
 if TYPE_CHECKING:
@@ -260,6 +261,30 @@ class Stack(nn.Module):
         batches = [self.decode(draw(min(256, n - start)).to(self.device)) for start in range(0, n, 256)]
         return torch.cat(batches) if batches else torch.empty(0, *self.input_shape)
 
+    @torch.inference_mode()
+    def similar(self, x: Tensor, *, noise: bool = True, seed: int | None = None) -> Tensor:
+        """Images like these, (B, C, H, W) in [0, 1]: a draw from the top posterior of each, decoded.
+
+        Args:
+            x: images (B, C, H, W) in [0, 1].
+            noise: draw; the posteriors' means, which come out the same every time, where False.
+            seed: same seed, same images; None draws from torch's global state.
+
+        Raises:
+            EvaluationError: noise is asked of a top level whose encoder gives points.
+            SpecError: the stack has no level.
+        """
+        posterior = self.posterior(x.to(self.device))
+        if not noise:
+            return self.decode(posterior.mode)
+        if posterior.logvar is None:
+            raise EvaluationError(
+                f"{self.spec} has one code for each image and no posterior to draw from: that takes a top level with a "
+                "regularizer such as '+kl'; noise=False gives what comes back"
+            )
+        generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
+        return self.decode(posterior.sample(generator))
+
     def _sampler(self, label: int | None, generator: torch.Generator | None) -> Callable[[int], Tensor]:
         if self.head is not None:
             head = self.head
@@ -283,17 +308,16 @@ class Stack(nn.Module):
         (Hutchinson 1990): E[(J^T v)^2] for v of random signs.
 
         Returns:
-            (C, 1, 1) for maps, (N,) for vectors.
+            (C, 1, 1) for maps, else one number for each of the code's.
         """
         total = torch.zeros(_features(z.shape[1:]), device=z.device)
-        over = [axis for axis in range(z.ndim) if axis != 1]
         with torch.enable_grad():
             for _ in range(PROJECTIONS):
                 point = z.detach().clone().requires_grad_()
                 x_hat = self.to_pixels(point, levels)
                 signs = torch.randint(0, 2, x_hat.shape, device=x_hat.device) * 2.0 - 1.0
                 (gradient,) = torch.autograd.grad((x_hat * signs).sum(), point)
-                total += gradient.square().mean(over).reshape(total.shape)
+                total += _by_feature(gradient.square())
         root = (total / total.mean().clamp_min(torch.finfo(total.dtype).tiny)).sqrt()
         return root.clamp_min(max(root.max().item() / 100, 1e-6))
 
@@ -377,10 +401,10 @@ class Stack(nn.Module):
 
 
 def _by_feature(codes: Tensor) -> Tensor:
-    """The mean over a batch (B, C, ...) and its places: (C, 1, 1) for maps, (C,) for vectors."""
-    return codes.mean([axis for axis in range(codes.ndim) if axis != 1]).reshape(_features(codes.shape[1:]))
+    """The mean over a batch (B, *code) and the places of a map: (C, 1, 1) for maps, else (*code,)."""
+    return codes.mean(places(codes)).reshape(_features(codes.shape[1:]))
 
 
 def _features(shape: Shape) -> Shape:
-    """A shape that holds one number a feature: (C, 1, 1) of a map, (N,) of a vector."""
-    return (shape[0],) + (1,) * (len(shape) - 1)
+    """A shape that holds one number a feature: (C, 1, 1) of a map, else the code's own."""
+    return (shape[0], 1, 1) if len(shape) == 3 else shape
