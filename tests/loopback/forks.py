@@ -49,7 +49,8 @@ def serve() -> None:
     import torch
 
     import zoo.builder
-    import zoo.cli.program  # noqa: F401 - so that the forks have it
+    import zoo.cli.program
+    import zoo.evaluation  # noqa: F401 - so that the forks have it
 
     torch.set_num_threads(1)
     assert "huggingface_hub" not in sys.modules  # neither building nor loading takes it

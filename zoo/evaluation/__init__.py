@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+from zoo.evaluation.comparison import Comparison, Row, compare
 from zoo.evaluation.measure import evaluate
+from zoo.evaluation.normality import Anomalies, anomalies
 from zoo.evaluation.report import markdown, table
+from zoo.evaluation.search import coded, nearest
 from zoo.evaluation.verifying import Check, verify
 
-__all__ = ["Check", "evaluate", "markdown", "table", "verify"]
+__all__ = [
+    "Anomalies",
+    "Check",
+    "Comparison",
+    "Row",
+    "anomalies",
+    "coded",
+    "compare",
+    "evaluate",
+    "markdown",
+    "nearest",
+    "table",
+    "verify",
+]

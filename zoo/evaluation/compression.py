@@ -12,6 +12,7 @@ from PIL import Image
 from zoo.errors import EvaluationError
 from zoo.evaluation.protocol import stream
 from zoo.evaluation.reconstruction import score
+from zoo.posterior import places
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +34,7 @@ def as_uint8(z: Tensor) -> Tensor:
     No number moves by more than half a step, (max - min) / 510. The two values of a feature, for all codes together,
     are not counted as bytes.
     """
-    over = [axis for axis in range(z.ndim) if axis != 1]
+    over = places(z)
     low, high = z.amin(over, keepdim=True), z.amax(over, keepdim=True)
     step = torch.where(high > low, (high - low) / 255, 1.0)
     levels = ((z - low) / step).round().to(torch.uint8)

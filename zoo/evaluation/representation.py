@@ -16,6 +16,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from zoo.errors import EvaluationError
 from zoo.evaluation.protocol import stream
+from zoo.posterior import places
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,26 +49,26 @@ def classify(train: Labelled, test: Labelled, *, seed: int, own_scale: bool = Tr
     if classes < 2 or len(train[0]) < NEIGHBOURS:
         raise EvaluationError(f"{len(train[0])} training images of {classes} classes: too few to tell apart")
     narrowed = [(narrow(z, seed=seed), labels) for z, labels in (train, test)]
-    found = {"knn": _neighbours(*narrowed), **_probe(*narrowed), "numbers_used": narrowed[0][0].shape[1]}
+    found = {"knn": _neighbours(*narrowed), **probe(*narrowed), "numbers_used": narrowed[0][0].shape[1]}
     if not own_scale:
         unit = [(narrow(z / _deviation(train[0]), seed=seed), labels) for z, labels in (train, test)]
         found["knn"] = max(found["knn"], _neighbours(*unit))
     return found
 
 
-def narrow(z: Tensor, *, seed: int) -> Tensor:
-    """Codes (N, *code) as vectors of at most 512 numbers.
+def narrow(z: Tensor, *, seed: int, widest: int = WIDEST) -> Tensor:
+    """Codes (N, *code) as vectors of at most ``widest`` numbers.
 
     A wide map is averaged over blocks of pixels; what is still too wide goes through a seeded Gaussian projection,
     which nearly keeps distances (Johnson and Lindenstrauss, 1984).
     """
-    if z[0].numel() > WIDEST and z.ndim == 4 and z.shape[1] <= WIDEST:
-        side = isqrt(WIDEST // z.shape[1])
+    if z[0].numel() > widest and z.ndim == 4 and z.shape[1] <= widest:
+        side = isqrt(widest // z.shape[1])
         z = adaptive_avg_pool2d(z, (min(side, z.shape[2]), min(side, z.shape[3])))
     z = z.flatten(1)
-    if z.shape[1] <= WIDEST:
+    if z.shape[1] <= widest:
         return z
-    projection = torch.randn(z.shape[1], WIDEST, generator=stream(seed, "projection")).to(z) / WIDEST**0.5
+    projection = torch.randn(z.shape[1], widest, generator=stream(seed, "projection")).to(z) / widest**0.5
     return z.matmul(projection)
 
 
@@ -76,18 +77,19 @@ def _neighbours(train: Labelled, test: Labelled) -> float:
     return float(KNeighborsClassifier(NEIGHBOURS).fit(x, y).score(x_test, y_test))
 
 
-def _probe(train: Labelled, test: Labelled) -> dict[str, Any]:
+def probe(train: Labelled, test: Labelled) -> dict[str, Any]:
+    """``probe`` of ``classify``, of vectors (N, d), and whether it converged."""
     x, y, x_test, y_test = _arrays(train, test)
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=PROBE_STEPS, tol=1e-3))
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=PROBE_STEPS, tol=1e-3))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the report says it
-        probe.fit(x, y)
-    return {"probe": float(probe.score(x_test, y_test)), "probe_converged": bool(max(probe[-1].n_iter_) < PROBE_STEPS)}
+        model.fit(x, y)
+    return {"probe": float(model.score(x_test, y_test)), "probe_converged": bool(max(model[-1].n_iter_) < PROBE_STEPS)}
 
 
 def _deviation(z: Tensor) -> Tensor:
     """The standard deviation of every feature, shaped to divide codes (N, C, ...)."""
-    over = [axis for axis in range(z.ndim) if axis != 1]
+    over = places(z)
     return z.std(over, correction=0, keepdim=True).clamp(min=1e-6)
 
 

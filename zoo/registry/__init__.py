@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from zoo.registry.discovery import BLOCKED, Plugin
 from zoo.registry.entries import USES, Entry
-from zoo.registry.forms import FORMAT, checked, read, written
+from zoo.registry.forms import checked, read, written
 from zoo.registry.library import catalogue, pretrained, published, search
 from zoo.registry.lookup import commands, find, names, plugins, refresh, unused
 from zoo.registry.stages import BUILTIN, METRICS, PRETRAINED, Data, File, Measured, Published
@@ -20,7 +20,6 @@ from zoo.registry.stages import BUILTIN, METRICS, PRETRAINED, Data, File, Measur
 __all__ = [
     "BLOCKED",
     "BUILTIN",
-    "FORMAT",
     "METRICS",
     "PRETRAINED",
     "USES",
