@@ -6,6 +6,7 @@ import click
 
 from zoo.cli.caching import cache
 from zoo.cli.coding import decode, encode
+from zoo.cli.comparing import compare
 from zoo.cli.demonstrating import demo
 from zoo.cli.drawing import draw, sample
 from zoo.cli.evaluating import evaluate
@@ -13,9 +14,11 @@ from zoo.cli.listing import list_names, plugins
 from zoo.cli.program import Program
 from zoo.cli.publishing import publish, verify
 from zoo.cli.reproducing import reproduce
+from zoo.cli.searching import anomalies, nearest
 from zoo.cli.sharing import pull, push
 from zoo.cli.showing import cite, show
 from zoo.cli.training import train
+from zoo.cli.varying import interpolate, similar
 
 __all__ = ["main"]
 
@@ -31,10 +34,15 @@ __all__ = ["main"]
         cite,
         train,
         evaluate,
+        compare,
         sample,
         draw,
         encode,
         decode,
+        nearest,
+        anomalies,
+        interpolate,
+        similar,
         push,
         pull,
         publish,

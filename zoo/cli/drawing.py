@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo.cli.targets import FILE, FOLDER, loaded
+from zoo.cli.targets import FILE, FOLDER, loaded, png
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,13 +15,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("-n", "count", type=click.IntRange(min=1), default=16, show_default=True, help="How many.")
-@click.option("--out", required=True, type=FILE, metavar="FILE.png", help="The picture.")
+@click.option("--out", required=True, type=FILE, metavar="FILE.png", callback=png, help="The picture.")
 @click.option("--seed", type=int, help="Same seed, same images.", show_default="new ones every time")
 @click.option("--label", type=click.IntRange(min=0), help="The class, by number, for a head that knows classes.")
 def sample(folder: Path, count: int, out: Path, seed: int | None, label: int | None) -> None:
     """Draw new images from a saved stack, all in one picture."""
-    if out.suffix.lower() != ".png":
-        raise click.BadParameter("a picture is a .png file", param_hint="--out")
     from zoo.pictures import grid
 
     images = loaded(folder, part="decoder").sample(count, seed=seed, label=label)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=FOLDER, metavar="DIR", help="Where runs, page and pictures go.",
               show_default="runs/reproduce-NAME")  # fmt: skip
 def reproduce(name: str | None, *, data: str | None, quick: bool, out: Path | None) -> None:
-    """Repeat an experiment, and write a page with its source's numbers beside ours.
+    """Repeat an experiment beside its source's numbers.
 
     Without NAME the recipes are listed. What is finished is kept, so that after Ctrl-C the same command goes on. The
     page is report.md in --out, with the same in report.json and pictures beside it.

@@ -39,8 +39,8 @@ def opened(target: str, *, seed: int = 0) -> Stack:
         return build(target, seed=seed)
 
 
-def loaded(folder: Path, *, part: Literal["encoder", "decoder"] | None = None) -> Stack:
-    """The stack in this folder, on the device that training would take."""
+def loaded(folder: str | Path, *, part: Literal["encoder", "decoder"] | None = None) -> Stack:
+    """The saved stack in this folder or of this name, on the device that training would take."""
     from accelerate.state import PartialState
 
     from zoo.builder import load
@@ -60,6 +60,13 @@ def outlined(target: str) -> Stack:
         return build(target)
 
 
+def png(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """A picture's path, as a callback of its option."""
+    if value is not None and value.suffix.lower() != ".png":
+        raise click.BadParameter("a picture is a .png file")
+    return value
+
+
 def complete_target(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The folders there are, and the names that could stand at the end of this sentence."""
     begun = re.fullmatch(r"(?:.*(?P<joint>[/+]))?(?P<name>[A-Za-z_]*)", incomplete)
@@ -69,6 +76,12 @@ def complete_target(ctx: click.Context, param: click.Parameter, incomplete: str)
         names = [name for kind in kinds for name in registry.names(f"{begun['name']}*", kind=kind)]
     start = incomplete[: begun.start("name")] if begun is not None else incomplete
     found = [start + name for name in names] + registry.names(f"{incomplete}*", pretrained=True)
+    return [CompletionItem(name) for name in found] or [CompletionItem(incomplete, type="dir")]
+
+
+def complete_saved(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The folders there are, and the names of published stages."""
+    found = registry.names(f"{incomplete}*", pretrained=True) if incomplete else []
     return [CompletionItem(name) for name in found] or [CompletionItem(incomplete, type="dir")]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from zoo.data.named import NAMES, data_root
 from zoo.data.pixels import Images
+from zoo.data.single import image
 from zoo.data.sources import images
 
-__all__ = ["NAMES", "Images", "data_root", "images"]
+__all__ = ["NAMES", "Images", "data_root", "image", "images"]

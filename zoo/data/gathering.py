@@ -98,7 +98,7 @@ class Origin:
                 except DataError:
                     raise
                 except Exception as error:  # Pillow's parsers and other people's datasets raise anything
-                    failed[place] = _reason(error)
+                    failed[place] = why(error)
                     pixels[place - places.start] = 0
             return failed
 
@@ -192,7 +192,8 @@ def _readable(origin: Origin, store: Store) -> Gathered:
     return Gathered(store, places, skipped)
 
 
-def _reason(error: Exception) -> str:
+def why(error: Exception) -> str:
+    """Why an image cannot be read, in a few words."""
     if isinstance(error, UnidentifiedImageError):
         return "not an image that Pillow can read"
     if isinstance(error, Image.DecompressionBombError):

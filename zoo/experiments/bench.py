@@ -93,7 +93,9 @@ class Bench:
             )
         files.write_json(path, told)
 
-    def train(self, name: str, stack: str | Callable[[], Stack], *, data: str | None = None, **options: Any) -> Run:
+    def train(
+        self, name: str, stack: str | Callable[[], Stack], *, data: str | Images | None = None, **options: Any
+    ) -> Run:
         """Train a stack, or take it as it was trained before under this name.
 
         Args:
@@ -123,7 +125,7 @@ class Bench:
         kept, _ = self._divided(stack, None)
         codes.encode(stack, images(kept, stack.input_shape), levels=len(stack.levels), coding=codes.Coding())
 
-    def _divided(self, stack: Stack, data: str | None) -> tuple[Any, Images | None]:
+    def _divided(self, stack: Stack, data: str | Images | None) -> tuple[Any, Images | None]:
         """What is learned from, and what the best weights are chosen by where the recipe says how many images."""
         held = self.recipe.settings.get("held_out")
         if held is None:

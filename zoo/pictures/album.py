@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from zoo.data import Images
     from zoo.stack import Stack
 
-SAMPLE_ROWS, PAIRS, STEPS = 8, 6, 9
+SAMPLE_ROWS, CLASS_ROWS, PAIRS, STEPS = 8, 10, 6, 9
 SCATTERED = 2000  # codes, at most
 
 _log = logging.getLogger(__name__)
@@ -88,12 +88,22 @@ class Easel:
         return labelled(rows, self.folder / "reconstructions.png", title=self.about, beside=beside)
 
     def samples(self) -> Path:
-        """New images."""
+        """New images; of a head that has learned classes, a row of each."""
         columns = fitting(self._images(1), SAMPLE_ROWS)
+        labels = [] if self.stack.head is None else self.stack.head.labels()
+        if labels:
+            return self._samples_by_class(labels[:CLASS_ROWS], columns)
         drawn = self.stack.sample(columns * min(SAMPLE_ROWS, columns), seed=self.seed).cpu()
         source = "the head" if self.stack.head is not None else "the prior"
         title = f"{len(drawn)} samples of {source}, seed {self.seed}: {_cut(str(self.stack.spec), 70)}"
         return labelled(drawn.split(columns), self.folder / "samples.png", title=title)
+
+    def _samples_by_class(self, labels: list[int], columns: int) -> Path:
+        rows = [self.stack.sample(columns, seed=self.seed, label=label).cpu() for label in labels]
+        names = dict(enumerate(self.shown.classes or ()))
+        title = f"samples of each class, seed {self.seed}: {_cut(str(self.stack.spec), 70)}"
+        beside = [_cut(names.get(label, f"label {label}"), 26) for label in labels]
+        return labelled(rows, self.folder / "samples.png", title=title, beside=beside)
 
     def interpolation(self) -> Path:
         """From image to image, the images themselves at both ends."""

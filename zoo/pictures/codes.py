@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from matplotlib.axes import Axes
     from torch import Tensor
 
     Points = np.ndarray[Any, np.dtype[np.floating[Any]]]
@@ -29,7 +30,7 @@ def scatter(
 
     A code of two numbers is shown as it is, others by their first two principal components.
     """
-    points, axes = _plane(codes, seed)
+    points, axes = plane(codes, seed)
     figure = Figure(figsize=(8.6, 6.8), dpi=DPI, layout="constrained")
     plot = figure.add_subplot()
     size = float(np.clip(12_000 / len(points), 4, 30))
@@ -37,15 +38,10 @@ def scatter(
         plot.scatter(points[:, 0], points[:, 1], s=size, alpha=0.75, linewidths=0, color="tab:blue")
     else:
         found = labels.cpu().numpy()
-        colours = _colours(int(found.max()) + 1)
+        colours = palette(int(found.max()) + 1)
         plot.scatter(points[:, 0], points[:, 1], s=size, alpha=0.75, linewidths=0, c=colours[found])
-        present = np.unique(found)
-        if len(present) <= LEGEND:
-            for label in present:
-                plot.scatter([], [], s=36, linewidths=0, color=colours[label], label=_name(label, classes))
-            figure.legend(loc="outside right upper", frameon=False, fontsize=9)
-        else:
-            title = f"{title}, coloured by {len(present)} classes"
+        if not legend(figure, plot, labels, classes):
+            title = f"{title}, coloured by {len(np.unique(found))} classes"
     plot.set_title(title, fontsize=11, parse_math=False)
     plot.set(xlabel=axes[0], ylabel=axes[1])
     plot.set_aspect("equal", adjustable="datalim")
@@ -53,15 +49,27 @@ def scatter(
     return save(figure, path)
 
 
+def legend(figure: Figure, plot: Axes, labels: Tensor, classes: tuple[str, ...] | None) -> bool:
+    """Name the colours of these labels beside the plots; where there are too many to tell apart, say False instead."""
+    present = np.unique(labels.cpu().numpy())
+    if len(present) > LEGEND:
+        return False
+    colours = palette(int(present.max()) + 1)
+    for label in present:
+        plot.scatter([], [], s=36, linewidths=0, color=colours[label], label=_name(label, classes))
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    return True
+
+
 def colours_of(labels: Tensor) -> Points:
     """A colour for each of these labels, (N, 4)."""
     found = labels.cpu().numpy()
-    colours: Points = _colours(int(found.max()) + 1)[found]
+    colours: Points = palette(int(found.max()) + 1)[found]
     return colours
 
 
-def _plane(codes: Tensor, seed: int) -> tuple[Points, tuple[str, str]]:
-    """The points, (N, 2), and what their axes are called."""
+def plane(codes: Tensor, seed: int) -> tuple[Points, tuple[str, str]]:
+    """Codes (N, *code) as points, (N, 2), and what their axes are called: two numbers as they are, more by PCA."""
     z = codes.detach().float().cpu().flatten(1).numpy()
     if z.shape[1] == 2:
         return z, ("code, first number", "code, second number")
@@ -74,7 +82,7 @@ def _plane(codes: Tensor, seed: int) -> tuple[Points, tuple[str, str]]:
     return points, (f"principal component 1: {first:.0%} of the variance", f"principal component 2: {second:.0%}")
 
 
-def _colours(count: int) -> Points:
+def palette(count: int) -> Points:
     """One colour for each of ``count`` classes, (count, 4)."""
     name = "tab10" if count <= 10 else "tab20" if count <= 20 else "turbo"
     steps = np.arange(count) if count <= 20 else np.linspace(0, 1, count)

@@ -87,8 +87,10 @@ def _read(history: Path) -> dict[tuple[int, str], dict[str, Panel]]:
     for entry in _entries(history):
         panels = rows.setdefault((entry["level"], entry["phase"]), {})
         _add(panels, "loss", entry["step"], entry.get("loss"), held_out=False)
-        for name, value in (entry.get("terms") or {}).items():
+        for name, value in ((entry.get("terms") or {}) | (entry.get("measures") or {})).items():
             _add(panels, name, entry["step"], value, held_out=False)
+        for name, value in (entry.get("weights") or {}).items():
+            _add(panels, f"weight of {name}", entry["step"], value, held_out=False)
         for name, value in (entry.get("val") or {}).items():
             _add(panels, "MSE" if name == "mse" else name, entry["step"], value, held_out=True)
     return {key: panels for key, panels in rows.items() if panels}

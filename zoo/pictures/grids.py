@@ -78,6 +78,38 @@ def labelled(
     return save(figure, path)
 
 
+def captioned(
+    layers: Sequence[Tensor], captions: Sequence[str], path: str | Path, *, title: str, columns: int | None = None
+) -> Path:
+    """Write images with a short text under each.
+
+    Args:
+        layers: images (N, C, H, W) in [0, 1], each layer under the one before: images and what came back of them, say.
+        captions: N, of one line.
+        path: the PNG.
+        title: above everything.
+        columns: images side by side; as many as fit on a page unless given.
+    """
+    columns = min(len(captions), columns or fitting(layers[0]))
+    blocks = [slice(start, start + columns) for start in range(0, len(captions), columns)]
+    pictures = [[tiles(layer[block], columns) for layer in layers] for block in blocks]
+    tall, width = pictures[0][0].shape[:2]
+    height = len(layers) * (tall + GAP) + LINE + 4
+    size = (max(10 + width, 10 + _width(title, LARGE)) + 10, 2 * LINE + height * len(blocks) + 6)
+    figure = Figure(figsize=(size[0] / DPI, size[1] / DPI), dpi=DPI, facecolor="white")
+    figure.text(10 / size[0], 1 - 4 / size[1], title, va="top", **_words(LARGE))
+    step = (width + GAP) / columns
+    for number, (block, stacked) in enumerate(zip(blocks, pictures, strict=True)):
+        top = size[1] - 2 * LINE - height * number
+        for place, picture in enumerate(stacked, 1):
+            figure.figimage(picture, 10, top - place * (tall + GAP), vmin=0, vmax=255)
+        for place, text in enumerate(captions[block]):
+            across = (10 + step * (place + 0.5) - GAP / 2) / size[0]
+            down = (top - len(layers) * (tall + GAP) - 2) / size[1]
+            figure.text(across, down, text, va="top", ha="center", **_words(SMALL))
+    return save(figure, Path(path))
+
+
 def tiles(images: Tensor, columns: int) -> Pixels:
     """Images (N, C, H, W) in [0, 1] side by side on white: (height, width, 3) uint8."""
     if images.ndim != 4 or not len(images):

@@ -15,20 +15,21 @@ if TYPE_CHECKING:
 def between(stack: Stack, first: Tensor, last: Tensor, steps: int) -> Tensor:
     """Decoded codes between those of pairs of images, (pairs, C, H, W) each: (pairs, steps, C, H, W).
 
-    The ways are arcs where the top level has a prior and a code that is a vector, because the Gaussian's mass lies in
+    The ways are arcs where the top level has a prior and a code that is no map, because the Gaussian's mass lies in
     a shell that a straight line would leave; otherwise straight.
     """
     a, b = stack.encode(first), stack.encode(last)
     ways = torch.linspace(0, 1, steps, device=a.device)
     way = arc if curved(stack) else torch.lerp
-    codes = torch.stack([way(a, b, t) for t in ways], 1)
-    decoded = stack.decode(codes.flatten(0, 1))
+    codes = torch.stack([way(a.flatten(1), b.flatten(1), t) for t in ways], 1)
+    decoded = stack.decode(codes.reshape(-1, *a.shape[1:]))
     return decoded.reshape(len(first), steps, *decoded.shape[1:])
 
 
 def curved(stack: Stack) -> bool:
     """Whether the ways between codes are arcs."""
-    return len(stack.code_shape) == 1 and stack.code_shape[0] > 1 and stack.level(len(stack.levels)).prior is not None
+    many = torch.Size(stack.code_shape).numel() > 1
+    return len(stack.code_shape) != 3 and many and stack.level(len(stack.levels)).prior is not None
 
 
 def arc(a: Tensor, b: Tensor, t: Tensor) -> Tensor:

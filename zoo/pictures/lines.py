@@ -24,6 +24,7 @@ class Plot:
         lines: points (x, y) in order, by the name of each line; lines of one name have one colour in all plots.
         logarithmic: the vertical axis.
         levels: horizontal lines to compare with, by name.
+        dashed: names of lines that are somebody else's.
     """
 
     across: str
@@ -31,6 +32,7 @@ class Plot:
     lines: Mapping[str, Sequence[tuple[float, float]]]
     logarithmic: bool = False
     levels: Mapping[str, float] | None = None
+    dashed: Sequence[str] = ()
 
 
 def lines(plots: Sequence[Plot], path: Path, *, title: str) -> Path:
@@ -43,9 +45,10 @@ def lines(plots: Sequence[Plot], path: Path, *, title: str) -> Path:
     for place, plot in enumerate(plots, 1):
         axes = figure.add_subplot(1, len(plots), place)
         for name, points in plot.lines.items():
-            marker = "o" if len(points) <= 12 else ""
+            line, marker = "--" if name in plot.dashed else "-", "o" if len(points) <= 12 else ""
+            x, y = zip(*points, strict=True)
             (drawn[name],) = axes.plot(
-                *zip(*points, strict=True), color=colours[name], marker=marker, markersize=3.5, linewidth=1.3
+                x, y, color=colours[name], linestyle=line, marker=marker, markersize=3.5, linewidth=1.3
             )
         for name, value in (plot.levels or {}).items():
             drawn[name] = axes.axhline(value, color="grey", linestyle="--", linewidth=1)

@@ -42,7 +42,8 @@ def error_curve(
         others.setdefault(f"{kind}, {weight:g} times its weight", []).append((size, error))
     default = {kind: ours[kind] for kind in recipe.settings["weights"]}
     plots = [
-        Plot("numbers in the code", "test MSE", shown, logarithmic=True) for shown in (ours | told, default | others)
+        Plot("numbers in the code", "test MSE", shown, logarithmic=True, dashed=[*told, "PCA"])
+        for shown in (ours | told, default | others)
     ]
     return lines(plots, folder / "error.png", title="Error by the size of the code")
 
