@@ -13,7 +13,7 @@ from zoo.experiments.recipes import Recipe, read
 if TYPE_CHECKING:
     from zoo.experiments.page import Page
 
-EXPERIMENTS = ("depth", "heads", "noise", "sweep", "transfer", "unusual")
+EXPERIMENTS = ("depth", "heads", "modes", "noise", "sweep", "transfer", "unusual")
 """Modules beside this one, each with ``run(recipe, bench) -> Page``."""
 
 
