@@ -59,7 +59,7 @@ class LabelCrash(Shifted):
 
 
 class Forgetful(Shifted):
-    def prepare(self, codes):
+    def prepare(self, codes, labels=None):
         self.offset = codes.mean()
 
     def loss(self, batch):

@@ -13,6 +13,7 @@ MAP = Place((4, 8, 8), (6, 2, 2), pixels=False)
 NARROW = Place((1, 14, 14), (8,))
 SMALL = Place((1, 8, 8), (5,))
 VECTOR = Place((12,), (3,), pixels=False)
+RUNGS = Place((1, 8, 8), (3, 2))
 
 # Where the stages stand, by name, and the options that make them other networks. A stage without a row stands on IMAGE.
 STAGES = {
@@ -24,18 +25,37 @@ STAGES = {
         (NARROW, {"linear": False, "hidden": 9}),
     ],
     "fc": [(SMALL, {}), (VECTOR, {}), (Place((4, 8, 8), (6,), pixels=False), {}), (SMALL, {"linear": False})],
+    "vlae": [
+        (Place(shape, code, pixels=shape in ((3, 16, 16), (1, 9, 14))), {"width": 4, "hidden": 8, **options})
+        for shape, code, options in (
+            ((3, 16, 16), (3, 4), {}),
+            ((1, 9, 14), (4, 2), {"style": "selu", "merge": "add"}),
+            ((4, 7, 7), (2, 5), {"merge": "concat", "norm": "batch"}),
+            ((12,), (3, 2), {"style": "selu", "order": "inverted"}),
+        )
+    ],
 }
 TERMS = {
-    "wae_mmd": [{}, {"kernel": "rbf"}, {"kernel": "rbf", "detach": True}, {"biased": True}],
+    "kl": [{}, {"warmup": 0.2}, {"tau": 20.0}],
+    "wae_mmd": [
+        *({}, {"kernel": "rbf"}, {"kernel": "rbf", "detach": True}, {"biased": True}),
+        *({"warmup": 0.5, "adaptive": 10}, {"adaptive": 1}, {"tau": 2000, "pretrain": 200}),
+    ],
+    "wae_gan": [{"width": 16, **options} for options in ({}, {"depth": 1, "rate": 2.0}, {"trick": True, "tau": 9.0})],
     "ssim": [{}, {"window": 3}],
+}
+HEADS = {
+    "began": [{"width": 6, **options} for options in ({}, {"z": 7, "blocks": 2, "gamma": 0.3}, {"mode": "pixels"})],
+    "flow": [{"width": 16, "steps": 2, **options} for options in ({}, {"linear": False}, {"classes": True})],
+    "mixture": [{}, {"components": 2, "covariance": "diagonal"}, {"components": 7, "classes": True}],
 }
 
 
 def test_the_first_party_names_are_all_there():
-    assert {"conv", "fc"} <= set(names(kind="stage"))
-    assert {"kl", "mc", "stl", "wae_mmd"} <= set(names(kind="regularizer"))
+    assert {"conv", "fc", "vlae"} <= set(names(kind="stage"))
+    assert {"kl", "mc", "stl", "wae_gan", "wae_mmd"} <= set(names(kind="regularizer"))
     assert {"gaussian", "mse", "mae", "bernoulli", "ssim"} <= set(names(kind="reconstruction"))
-    assert "normal" in names(kind="head")
+    assert {"began", "flow", "mixture", "normal"} <= set(names(kind="head"))
 
 
 def stage_cases():
@@ -47,12 +67,16 @@ def term_cases():
     return [(name, options) for name in terms for options in TERMS.get(name, [{}])]
 
 
+def head_cases():
+    return [(name, options) for name in names(kind="head") for options in HEADS.get(name, [{}])]
+
+
 @pytest.mark.parametrize(("name", "place", "options"), stage_cases())
 def test_every_stage(name, place, options):
     check_stage(find(name).load(), place, **options)
 
 
-@pytest.mark.parametrize("place", [IMAGE, MAP, SMALL, VECTOR], ids=["image", "map", "small", "vector"])
+@pytest.mark.parametrize("place", [IMAGE, MAP, SMALL, VECTOR, RUNGS], ids=["image", "map", "small", "vector", "rungs"])
 @pytest.mark.parametrize(("name", "options"), term_cases())
 def test_every_term(name, options, place):
     cls = find(name).load()
@@ -64,6 +88,11 @@ def test_every_term(name, options, place):
 
 
 @pytest.mark.parametrize("place", [Place((4, 3, 3), pixels=False), Place((5,), pixels=False)], ids=["map", "vector"])
-@pytest.mark.parametrize("name", names(kind="head"))
-def test_every_head(name, place):
-    check_head(find(name).load(), place)
+@pytest.mark.parametrize(("name", "options"), head_cases())
+def test_every_head(name, options, place):
+    check_head(find(name).load(), place, **options)
+
+
+@pytest.mark.parametrize("name", ["flow", "mixture", "normal"])
+def test_heads_on_the_rungs_of_a_ladder(name):
+    check_head(find(name).load(), Place((3, 2), pixels=False))

@@ -8,4 +8,8 @@ from zoo.hookspecs import hookimpl
 @hookimpl
 def zoo_heads() -> dict[str, str]:
     """Names and references of the heads."""
-    return {"normal": "zoo_heads.normal:Normal"}
+    return {
+        "flow": "zoo_heads.flow:Flow",
+        "mixture": "zoo_heads.mixture:Mixture",
+        "normal": "zoo_heads.normal:Normal",
+    }

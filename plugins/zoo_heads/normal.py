@@ -54,7 +54,7 @@ class Normal(Head):
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("factor", torch.eye(size))
 
-    def prepare(self, codes: Tensor) -> None:
+    def prepare(self, codes: Tensor, labels: Tensor | None = None) -> None:
         """Fit mean and covariance to codes, (N, *code); in float64 on the CPU, so every machine finds the same."""
         points = codes.detach().flatten(1).cpu().double()
         if len(points) < 2:
