@@ -80,7 +80,8 @@ def test_every_recipe_reads_and_its_sentences_build_on_paper(name):
         for sentence in recipe.stacks.values():
             whole = "/".join(filter(None, [stage, sentence.replace("N", "2")]))
             with torch.device("meta"):
-                assert zoo.build(whole).levels
+                built = zoo.build(whole)
+            assert len(built.levels) or built.head
     assert experiments.read(name, quick=True).training != experiments.read(name).training
 
 

@@ -12,6 +12,7 @@ from zoo.experiments import flops
 from zoo.experiments.bench import at, batches
 from zoo.pictures.grids import labelled
 from zoo.pictures.lines import Plot, lines
+from zoo.spec import StackSpec, parse
 from zoo.training.objectives import HeadLearner
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from zoo.experiments.recipes import Recipe
 
 SHOWN = 12
-WAYS = ("codes", "pixels", "full")
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,11 @@ class Trained:
     """The three ways, and the one on codes with several budgets.
 
     Args:
-        stage: what the first two stand on.
         by_steps: on codes, by the steps that were taken.
         pixels: through the stage.
         full: on images.
     """
 
-    stage: Run
     by_steps: dict[int, Run]
     pixels: Run
     full: Run
@@ -74,14 +72,15 @@ def run(recipe: Recipe, bench: Bench) -> Page:
 
 
 def _train(recipe: Recipe, bench: Bench) -> Trained:
-    told, settings = recipe.stacks, recipe.settings
-    stage = bench.train("stage", told["stage"], steps=settings["stage_steps"])
-    by_steps = {
-        steps: bench.train(f"codes-{steps}", f"{at(stage.folder)}/{told['codes']}", steps=steps)
-        for steps in settings["code_steps"]
-    }
-    pixels = bench.train("pixels", f"{at(stage.folder)}/{told['pixels']}", steps=settings["pixel_steps"])
-    return Trained(stage, by_steps, pixels, bench.train("full", told["full"], steps=settings["full_steps"]))
+    """The stage once, and the heads on it; the third has none."""
+    settings, levels = recipe.settings, {way: parse(recipe.stacks[way]) for way in ("codes", "pixels")}
+    below = StackSpec(levels["codes"].levels[:-1], levels["codes"].input)
+    stage = bench.train("stage", str(below), steps=settings["stage_steps"])
+    heads = {way: f"{at(stage.folder)}/{spec.levels[-1]}" for way, spec in levels.items()}
+    by_steps = {steps: bench.train(f"codes-{steps}", heads["codes"], steps=steps) for steps in settings["code_steps"]}
+    pixels = bench.train("pixels", heads["pixels"], steps=settings["pixel_steps"])
+    full = bench.train("full", recipe.stacks["full"], steps=settings["full_steps"])
+    return Trained(by_steps, pixels, full)
 
 
 def _level(run: Run) -> int:
