@@ -6,12 +6,12 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.peak import watched
 from benchmarks.rows import Row
 
 MB = 10**6
@@ -105,27 +105,10 @@ def _measured(scratch: Path, work: str, place: Path, **environ: str) -> int:
     return int(done.stdout.split()[-1])
 
 
-def _anonymous() -> int:
-    """The bytes that this process alone holds: not those of files, mapped."""
-    status = Path("/proc/self/status").read_text("ascii")
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon"))
-
-
-def _watch(peak: list[int], ending: threading.Event) -> None:
-    while not ending.wait(0.002):
-        peak[0] = max(peak[0], _anonymous())
-
-
 def main(work: str, place: str) -> None:
     """In a process of its own: do this, and print the most memory it took."""
-    peak, ending = [0], threading.Event()
-    watching = threading.Thread(target=_watch, args=(peak, ending))
-    watching.start()
-    try:
+    with watched() as peak:
         {"draw": draw, "learn": learn}[work](place)
-    finally:
-        ending.set()
-        watching.join()
     print(peak[0])
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["zoo.cli.training", "zoo.training", "torch._dynamo", "numpy.lib._npyio_impl"])
+FORKS.set_forkserver_preload(["zoo.cli.training", "zoo.training", "torch._dynamo", "numpy.lib._npyio_impl", "pytest"])
 
 
 def start(work: Callable[..., None], *arguments: object, log: Path, environ: dict[str, str]) -> BaseProcess:

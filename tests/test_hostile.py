@@ -731,6 +731,12 @@ def test_the_page_has_a_row_for_every_case():
     assert written == messages | dict.fromkeys(IGNORED, "ignored")
 
 
+def test_every_test_that_the_page_names_is_there():
+    named = re.findall(r"`(test_\w+\.py)::(\w+)`", PAGE.read_text("utf-8"))
+    texts = {file: (ROOT / "tests" / file).read_text("utf-8") for file, _ in named}
+    assert [name for file, name in named if f"def {name}(" not in texts[file]] == []
+
+
 def test_the_hubs_cache_is_links_to_blobs(original, tmp_path):
     repo = tmp_path / "models--you--stage"
     snapshot, blobs = repo / "snapshots" / ("0" * 40), repo / "blobs"

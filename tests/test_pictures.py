@@ -148,6 +148,17 @@ def test_samples_are_those_of_the_seed(shown: Images, tmp_path: Path) -> None:
     assert place_of(tiles(stack.sample(64, seed=1)[8:16], 8), page)
 
 
+def test_samples_of_a_head_that_has_learned_classes_come_class_by_class(shown: Images, tmp_path: Path) -> None:
+    stack = zoo.build("12x12x1/fc3/mixture(6, classes=true)")
+    stack.head.prepare(torch.randn(90, 3, generator=torch.Generator().manual_seed(0)), torch.arange(90) % 3)
+    page = pixels(draw(stack, shown, tmp_path, seed=1)[1])
+    rows = [stack.sample(8, seed=1, label=label) for label in range(3)]
+    tops = [place_of(tiles(row, 8), page) for row in rows]
+    assert all(tops)
+    assert tops == sorted(tops)
+    assert len(set(tops)) == 3
+
+
 def test_what_cannot_be_drawn_is_left_out_and_said(shown: Images, tmp_path: Path, caplog) -> None:
     with caplog.at_level(logging.WARNING):
         written = draw(zoo.build("12x12x1/conv3x3x4"), shown, tmp_path)
@@ -207,11 +218,11 @@ def test_an_arc_turns_evenly_and_joins_what_has_no_arc() -> None:
 
 def test_a_code_of_two_numbers_is_shown_as_it_is_and_others_by_their_components() -> None:
     z = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
-    points, axes = codes._plane(z, 0)
+    points, axes = codes.plane(z, 0)
     assert np.array_equal(points, z.numpy())
     assert axes[0] == "code, first number"
     stretched = torch.randn(500, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([3.0, 0.1, 1, 0.1])
-    points, axes = codes._plane(stretched, 0)
+    points, axes = codes.plane(stretched, 0)
     assert abs(np.corrcoef(points[:, 0], stretched[:, 0])[0, 1]) > 0.99
     assert axes[0] == "principal component 1: 89% of the variance"
 

@@ -58,5 +58,5 @@ def test_its_command_runs(site: Path) -> None:
 
 def test_every_hook_is_on_the_page() -> None:
     hooks = [name for name in vars(hookspecs) if name.startswith("zoo_")]
-    assert len(hooks) == 5
+    assert len(hooks) == 6
     assert [name for name in hooks if name not in PAGE] == []

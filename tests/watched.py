@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+from moments import Moments
 from torch import nn
 
 from zoo.builder import build
@@ -22,11 +21,13 @@ from zoo.training import fit, fitting, precision
 from zoo.training import loop as loops
 from zoo.training.players import Player
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 STEPS = 5
 IMAGES = 600
 SHARD_BYTES = 200 * 4 * 16  # three shards
 SPEC = "8x8x1/conv2x2x4(width=4, blocks=0)/fc2(hidden=[4])+kl"
-CHANGES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
 
 
 @dataclass(frozen=True)
@@ -59,42 +60,20 @@ class Judged(Regularizer):
         return self.critic(trip.z).mean() - self.critic(torch.randn_like(trip.z)).mean()
 
 
-class Watch:
-    """Counts what a run does by kind, and kills the process at the n-th of a kind; ``kinds`` are the changes in turn.
-
-    With ``shots`` it copies the run's folder into that one before every change, under the change's number.
-    """
+class Watch(Moments):
+    """Counts what a run does by kind, and kills the process at the n-th of a kind."""
 
     def __init__(self, folder, kill, shots=None):
-        self.folder, self.kill, self.shots = folder, kill, shots
-        self.counts, self.kinds = Counter(), []
-        self.copying = False
-        sys.addaudithook(self.hear)
+        self.kill, self.counts = kill, Counter()
+        super().__init__(folder, shots)
 
     def tick(self, kind):
         self.counts[kind] += 1
         if self.kill == (kind, self.counts[kind]):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def hear(self, event, arguments):
-        if event not in CHANGES or self.copying or not isinstance(arguments[0], str | os.PathLike):
-            return
-        if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
-            return
-        path = os.fspath(arguments[0])
-        if Path(path).exists() is (event == "os.mkdir") and event in ("os.mkdir", "os.remove"):
-            return  # a folder that is there already, a file that is not: nothing changes
-        if event == "open" and Path(path).name.startswith("."):
-            return  # a temporary file: a kill before its renaming finds what one now would find, and it
-        # rmtree names what it removes relative to a folder's descriptor.
-        if path.startswith(str(self.folder)) or not Path(path).is_absolute():
-            self.kinds.append(event)
-            self.tick("change")
-            if self.shots is not None:
-                self.copying = True
-                shot = self.shots / str(len(self.kinds))
-                shutil.copytree(self.folder, shot)
-                self.copying = False
+    def before(self, number):
+        self.tick("change")
 
     def patch(self):
         """Have the steps of optimisers and the batches that are encoded counted."""

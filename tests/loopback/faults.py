@@ -13,8 +13,8 @@ class Fault:
     Args:
         kind: "status" answers with ``value``, "drop" breaks off in the middle of the body, "flip" changes one byte of
             it, "short" leaves its last byte out and says so, "endless" goes on after it, "slow" waits ``value``
-            seconds in the middle of it, "silent" as long before the answer, "header" sets a header to ``value``
-            ("name: text"), "overtake" lets somebody else commit first.
+            seconds in the middle of it, "silent" as long before anything is done, "mute" when it is done, before the
+            answer, "header" sets a header to ``value`` ("name: text"), "overtake" lets somebody else commit first.
         on: a pattern for "METHOD /path".
         times: how often; for ever when None.
         value: see kind.

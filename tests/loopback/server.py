@@ -228,6 +228,7 @@ class Handler(BaseHTTPRequestHandler):
     def send(self, status: int, headers: dict[str, str], body: bytes) -> None:
         """Send an answer, or what a fault makes of it."""
         fault, asked = self.server_of.fault, self.asked
+        time.sleep(float(fault("mute", asked) or 0))
         if self.command == "GET" and (found := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))):
             start = int(found[1])
             headers = {**headers, "Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"}

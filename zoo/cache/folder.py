@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 DEFAULT_LIMIT = "20GB"
 LOCKS = "locks"
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 PATIENCE = 0.2
 """Seconds between two looks at a lock that another process holds."""
 
@@ -123,6 +125,11 @@ def writing() -> Iterator[None]:
         yield
     except OSError as error:
         raise _unusable(error) from error
+
+
+def is_read_only(error: FileError) -> bool:
+    """Whether the cache cannot be written to because this process may only read it."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in READ_ONLY
 
 
 def _unusable(error: OSError) -> FileError:

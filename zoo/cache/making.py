@@ -11,7 +11,7 @@ import torch
 
 from zoo import files
 from zoo.cache.entries import FORMAT_VERSION, INDEX, damage, evict, read_index, remains
-from zoo.cache.folder import held, limit, readable, writing
+from zoo.cache.folder import held, is_read_only, limit, readable, writing
 from zoo.cache.shards import Shards
 from zoo.errors import FileError
 
@@ -64,7 +64,7 @@ def obtain(
         close: how far numbers of a row made again may be from what is kept, in units of the larger of 1 and their size.
 
     Raises:
-        FileError: the cache cannot be written to.
+        FileError: the cache cannot be written to, and does not hold all rows.
     """
     limit()  # what is no size is found out now rather than when the work is done
     work = _Work(key, count, make, max(1, SHARD_BYTES // max(1, row_bytes)), tick, say, close)
@@ -76,8 +76,14 @@ def obtain(
             told.append(None)
         tick(0)
 
-    with held(key.digest, waiting=waiting):
-        opened = Shards(key.folder / shard["file"] for shard in work.complete())
+    try:
+        with held(key.digest, waiting=waiting):
+            opened = work.opened(work.complete())
+    except FileError as error:
+        shards = work.sound() if is_read_only(error) else {}
+        if len(shards) < max(1, len(work.parts)):
+            raise
+        return work.opened([shards[first] for first in sorted(shards)])  # of a cache that others keep for us
     for entry in evict(keep=key.folder):
         say(f"the cache is over its limit of {readable(limit())}: let go of {entry.title}, {readable(entry.bytes)}")
     return opened
@@ -103,7 +109,10 @@ class _Work:
 
     def complete(self) -> list[dict[str, Any]]:
         """Every shard of the entry, those that are missing or wrong made now."""
-        key, parts, sound = self.key, self.parts, self.sound()
+        key, parts = self.key, self.parts
+        with writing():
+            files.sweep(key.folder)
+        sound = self.sound()
         if sound and len(sound) < len(parts):
             self.tell(f"{len(sound)} of {len(parts)} shards are there already; going on")
         for part in parts:
@@ -131,8 +140,6 @@ class _Work:
             if changed is not None:
                 self.tell(f"{changed}: made anew")
             return {}
-        with writing():
-            files.sweep(folder)
         try:
             index = read_index(folder)
         except FileError as error:
@@ -154,6 +161,10 @@ class _Work:
             self.tell("the cache holds something else than is made now, by another version perhaps: made anew")
             return {}
         return sound
+
+    def opened(self, shards: list[dict[str, Any]]) -> Shards:
+        """These shards, to be read."""
+        return Shards(self.key.folder / shard["file"] for shard in shards)
 
     def tell(self, text: str) -> None:
         """One line about this entry."""

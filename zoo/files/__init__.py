@@ -13,7 +13,7 @@ from zoo.files.brought import Brought
 from zoo.files.budgets import within_budget
 from zoo.files.digests import digest, sha256
 from zoo.files.forms import FORMAT_VERSION
-from zoo.files.gate import enter, read_config, read_level, read_report
+from zoo.files.gate import enter, read_config, read_level, read_report, undisturbed
 from zoo.files.headers import Header, read_header
 from zoo.files.origins import check_plugins
 from zoo.files.saved import Saved, SavedLevel
@@ -51,6 +51,7 @@ __all__ = [
     "sha256",
     "shown",
     "sweep",
+    "undisturbed",
     "within_budget",
     "without_file",
     "without_files",

@@ -9,7 +9,7 @@ sentences mean to them (`origins.check_plugins`, `sentences.check_sentences`), a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zoo.errors import FileError
 from zoo.files import weights
@@ -32,6 +32,9 @@ LARGEST_CONFIG = 2**20  # bytes; 64 levels, each with as long a sentence as ther
 DEEPEST_REPORT = 100  # lists in lists; a report is saved again with its stack, and Python writes no deeper than ~1,000
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 BLOBS = "blobs"
+MOST_EXCHANGES = 20
+
+T = TypeVar("T")
 
 
 def enter(folder: str | Path, root: Path | None = None) -> Saved:
@@ -53,6 +56,32 @@ def enter(folder: str | Path, root: Path | None = None) -> Saved:
         for number, (sentence, told) in enumerate(zip(sentences, config["levels"], strict=True))
     )
     return Saved(folder, config, spec, levels, root, read_brought(config, folder / CONFIG))
+
+
+def undisturbed(folder: str | Path, read: Callable[[], T]) -> T:
+    """What is read of a saved stack while others may exchange it for another: all of it before that, or all after.
+
+    Whatever came out while config.json was exchanged, an error or a mix, is dropped, and reading begins again.
+
+    Args:
+        folder: of the stack.
+        read: reads config, weights and report.
+
+    Raises:
+        FileError: what ``read`` raises of a folder that nobody touched meanwhile; or it is exchanged again and again.
+    """
+    config = Path(folder) / CONFIG
+    for _ in range(MOST_EXCHANGES):
+        before = _state(config)
+        try:
+            found = read()
+        except FileError:
+            if _state(config) == before:
+                raise
+        else:
+            if _state(config) == before:
+                return found
+    raise FileError(f"{folder}: another stack is saved here again and again: wait until that is over")
 
 
 def read_config(folder: str | Path, root: Path | None = None) -> dict[str, Any]:
@@ -108,6 +137,15 @@ def _header(folder: Path, told: Mapping[str, Any], number: int | None, root: Pat
     if size != told["bytes"]:
         raise FileError(f"{path} has {size} bytes, {field} of {CONFIG} says {told['bytes']}: damaged or half copied")
     return read_header(path)
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """What is another once a file was exchanged."""
+    try:
+        told = path.stat()
+    except OSError:
+        return ()
+    return told.st_ino, told.st_mtime_ns, told.st_size
 
 
 def _placed(folder: Path, name: str, root: Path | None) -> Path:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import card
+from zoo.errors import FileError
 from zoo.files.digests import sha256
 from zoo.files.forms import FORMAT_VERSION
 from zoo.files.gate import read_config, read_report
 from zoo.files.texts import CARD, CONFIG, REPORT, write_json, write_text
 from zoo.files.weights import write_tensors
-from zoo.files.writing import UNFINISHED
+from zoo.files.writing import exchanging
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,40 +28,66 @@ def write(
 ) -> Path:
     """Write a stack into a folder, which may exist and hold other files.
 
-    Weight files carry their hash in their names and config.json, which names them, is replaced last: until then the
-    folder is the old stack, from then on the new one. Weight files that nothing names any more are then removed, and so
-    is a report that is of other weights than these.
+    All of it is written aside first, so a full disk is found out while the old stack is still whole; see `settle`. The
+    report that is there stays if it is of these weights.
+
+    Raises:
+        UnwritableError: the disk is full, or the folder may only be read; the folder is as it was.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    before = {path.name for path in folder.glob(WEIGHTS)}
-    levels = [
-        {**level, **_write_level(folder, number, weights)}
-        for number, (level, weights) in enumerate(zip(description["levels"], tensors, strict=True), 1)
-    ]
-    config = {"format_version": FORMAT_VERSION, "zoo": zoo_version(), **description, "levels": levels}
-    named = {level["file"] for level in levels}
-    if report is not None:
-        write_json(folder / REPORT, report)
-    elif named != before:
-        (folder / REPORT).unlink(missing_ok=True)
-    elif (folder / REPORT).is_file():
-        report = read_report(folder)
-    write_text(folder / CARD, card.render(config, report))
-    write_json(folder / CONFIG, config)
-    for stale in folder.glob(WEIGHTS):
-        if stale.name not in named:
-            stale.unlink()
+    with exchanging(folder) as scratch:
+        levels = [
+            {**level, **_write_level(scratch, number, weights)}
+            for number, (level, weights) in enumerate(zip(description["levels"], tensors, strict=True), 1)
+        ]
+        config = {"format_version": FORMAT_VERSION, "zoo": zoo_version(), **description, "levels": levels}
+        if report is None and _named(folder) == {level["file"] for level in levels}:
+            report = read_report(folder)
+        if report is not None:
+            write_json(scratch / REPORT, report)
+        write_text(scratch / CARD, card.render(config, report))
+        write_json(scratch / CONFIG, config)
+        settle(scratch, folder)
     return folder
 
 
 def write_report(folder: str | Path, report: dict[str, Any]) -> Path:
     """Put a report beside a saved stack, whose weights stay as they are, and into its model card."""
     folder = Path(folder)
-    config = read_config(folder)
-    write_json(folder / REPORT, report)
-    write_text(folder / CARD, card.render(config, report))
+    with exchanging(folder) as scratch:
+        config = read_config(folder)
+        write_json(scratch / REPORT, report)
+        write_text(scratch / CARD, card.render(config, report))
+        for name in (REPORT, CARD):
+            (scratch / name).replace(folder / name)
     return folder / REPORT
+
+
+def settle(scratch: Path, folder: Path) -> None:
+    """Put a whole stack that was written aside into the place of the one in ``folder``.
+
+    Weight files carry their hash in their names, and config.json names them: until it is exchanged the folder is the
+    old stack, from then on the new one. A report is never beside weights that it is not of. What nothing names any more
+    goes last.
+
+    Args:
+        scratch: config.json, the weights that it names, and a report and a card if there are any.
+        folder: held by `exchanging`.
+    """
+    there = {path.name for path in scratch.iterdir()}
+    weights = there - {CONFIG, REPORT, CARD}
+    for name in weights:
+        (scratch / name).replace(folder / name)
+    if _named(folder) != weights:
+        (folder / REPORT).unlink(missing_ok=True)
+    for name in (CONFIG, REPORT, CARD):
+        if name in there:
+            (scratch / name).replace(folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
+    for stale in folder.glob(WEIGHTS):
+        if stale.name not in weights:
+            stale.unlink()
 
 
 def zoo_version() -> str:
@@ -72,12 +98,17 @@ def zoo_version() -> str:
         return "0+unknown"
 
 
-def _write_level(folder: Path, number: int, weights: dict[str, Tensor]) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED) as scratch:
-        written = Path(scratch) / "level.safetensors"
-        write_tensors(written, weights)
-        digest = sha256(written)
-        file = folder / f"level-{number}-{digest[:8]}.safetensors"
-        size = written.stat().st_size
-        written.replace(file)
-    return {"file": file.name, "bytes": size, "sha256": digest}
+def _write_level(scratch: Path, number: int, weights: dict[str, Tensor]) -> dict[str, Any]:
+    written = scratch / "level.safetensors"
+    write_tensors(written, weights)
+    digest = sha256(written)
+    file = written.replace(scratch / f"level-{number}-{digest[:8]}.safetensors")
+    return {"file": file.name, "bytes": file.stat().st_size, "sha256": digest}
+
+
+def _named(folder: Path) -> set[str]:
+    """The weight files of the stack that is there; of none where that is no stack."""
+    try:
+        return {level["file"] for level in read_config(folder)["levels"]}
+    except FileError:
+        return set()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -27,7 +29,11 @@ CHUNK = 2**20
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file whole: to a temporary name beside it, then renamed."""
+    """Write a safetensors file whole: to a temporary name beside it, then renamed.
+
+    Raises:
+        UnwritableError: the disk is full, or the folder may only be read.
+    """
     with replacing(path) as temporary:
         try:
             save_file(
@@ -35,8 +41,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
                 temporary,
                 dict(metadata or {}),
             )
-        except SafetensorError as error:  # a full disk, say
-            raise OSError(f"{path} cannot be written: {error}") from error
+        except SafetensorError as error:  # a full disk, say: "... No space left on device (os error 28)"
+            found = re.search(r"\(os error (\d+)\)", str(error))
+            number = None if found is None else int(found[1])
+            raise OSError(number, str(error) if number is None else os.strerror(number)) from error
 
 
 def read_tensors(path: Path, keep: Callable[[str], bool] | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -5,20 +5,31 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
+import threading
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_session, hf_hub_download, hf_hub_url
+from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, set_client_factory
+from huggingface_hub.utils import _http
 from huggingface_hub.utils.tqdm import tqdm
 
 from zoo import files
 from zoo.errors import HubError
 from zoo.hub.references import Reference, is_commit
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 LIBRARY = "stackzoo"
 _ETAG = re.compile(r"(?:W/)?\"?[A-Za-z0-9_-]{1,128}\"?")
 _TAGS = ("etag", "x-linked-etag")
+_WAITS = ("connect", "read", "write", "pool")
+_watching = threading.Lock()
+
+PATIENCE = 3
+"""A commit takes the Hub longer than a look at a file: how many times as long it may be silent."""
 
 
 def api() -> HfApi:
@@ -27,6 +38,7 @@ def api() -> HfApi:
     Raises:
         HubError: the endpoint is not safe to talk to.
     """
+    _watch()
     return HfApi(endpoint=endpoint(), library_name=LIBRARY, library_version=files.zoo_version())
 
 
@@ -94,11 +106,39 @@ def _is_here(host: str) -> bool:
 
 
 def _watch() -> None:
-    """Have every answer checked, before the client makes paths of what it says."""
-    hooks = get_session().event_hooks
-    answers = hooks["response"]
-    if _check_answer not in answers:
-        get_session().event_hooks = {**hooks, "response": [*answers, _check_answer]}
+    """Have every answer checked before the client makes paths of what it says, and no request wait for ever.
+
+    That goes for all connections of the client from now on, in this process: it makes new ones when one breaks, and
+    asks this factory for them. One that the user has set is kept.
+    """
+    with _watching:
+        made = getattr(_http, "_GLOBAL_CLIENT_FACTORY", _http.default_client_factory)
+        if not isinstance(made, _Watched):
+            set_client_factory(_Watched(made))
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """Makes what ``made`` makes, watched."""
+
+    made: Callable[[], Any]
+
+    def __call__(self) -> Any:
+        client = self.made()
+        hooks = client.event_hooks
+        client.event_hooks = {
+            "request": [*hooks["request"], _bound],
+            "response": [*hooks["response"], _check_answer],
+        }
+        return client
+
+
+def _bound(request: Any) -> None:
+    """Where the client itself would wait without end, as for most that is no download, wait for so long."""
+    told = request.extensions.get("timeout", {})
+    seconds = PATIENCE * max(constants.HF_HUB_ETAG_TIMEOUT, constants.HF_HUB_DOWNLOAD_TIMEOUT)
+    waits = {kind: seconds if told.get(kind) is None else told[kind] for kind in _WAITS}
+    request.extensions = {**request.extensions, "timeout": waits}
 
 
 def _check_answer(response: Any) -> None:

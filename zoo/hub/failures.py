@@ -36,6 +36,7 @@ _TRANSPORT = {  # by name, since the client has changed the library below it mor
 _DISK = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk's quota is used up",
+    errno.EFBIG: "a file is too large for this disk",
     errno.EACCES: "it may not be written",
     errno.EPERM: "it may not be written",
     errno.EROFS: "it is read-only",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import errors, try_to_load_from_cache
+from huggingface_hub.utils._fixes import WeakFileLock
 
 from zoo import files
 from zoo.errors import HubError
@@ -21,6 +22,7 @@ from zoo.hub.references import Reference, is_commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
 ATTEMPTS = 2  # at a file that comes damaged: the first may have been the network's fault, the second is not
 
@@ -64,21 +66,24 @@ def pull(text: str | Reference) -> Pulled:
             _sound(at, level["file"], partial(_as_named, level), largest=level["bytes"])
         for extra in (files.REPORT, files.CARD):
             _fetch_if_there(at, extra)
+        _sweep(folder)
     return Pulled(reference, commit, folder)
 
 
 def copy(pulled: Pulled, out: str | Path) -> Path:
-    """Copy what was pulled to a folder of its own, config.json last: until then it is no stack, or the old one."""
+    """Copy what was pulled to a folder of its own, in the place of the stack that is there, if there is one.
+
+    Raises:
+        UnwritableError: the disk is full, or the folder may only be read; what was there is there.
+    """
     out = Path(out)
-    with explained(pulled.reference):
-        named = [level["file"] for level in files.read_config(pulled.folder)["levels"]]
-        extras = [name for name in (files.REPORT, files.CARD) if (pulled.folder / name).is_file()]
+    named = [level["file"] for level in files.read_config(pulled.folder)["levels"]]
+    extras = [name for name in (files.REPORT, files.CARD) if (pulled.folder / name).is_file()]
+    with files.exchanging(out) as scratch:
         for name in (*named, *extras, files.CONFIG):
-            with files.replacing(out / name) as temporary:
+            with files.replacing(scratch / name) as temporary:
                 shutil.copyfile(pulled.folder / name, temporary)
-        for stale in (*out.glob("level-*.safetensors"), out / files.REPORT, out / files.CARD):
-            if stale.name not in (*named, *extras):
-                stale.unlink(missing_ok=True)
+        files.settle(scratch, out)
     return out
 
 
@@ -110,13 +115,13 @@ def _sound(at: Reference, file: str, check: Callable[[Path], str | None], *, lar
     """A file that is what it should be; what came damaged is removed and fetched once more."""
     for _ in range(ATTEMPTS):
         path = connection.fetch(at, file, largest=largest)
-        damage = check(path)
+        damage = _damage(path, check)
         if damage is None:
             return path
         if connection.offline():
             raise HubError(f"{at}: {path} is damaged ({damage}): without HF_HUB_OFFLINE it is fetched again")
         _log.warning("%s: %s came damaged (%s)", at, file, damage)
-        _remove(path)
+        _discard(path, check)
     raise HubError(f"{at}: {file} came damaged {ATTEMPTS} times ({damage}): on its way, or it is so on the Hub")
 
 
@@ -133,7 +138,11 @@ def _is_cached(reference: Reference, file: str) -> bool:
 
 
 def _as_named(level: Mapping[str, Any], path: Path) -> str | None:
-    """What distinguishes a file from the one that config.json names."""
+    """What distinguishes a file from the one that config.json names.
+
+    Who loads what was pulled has it hashed once more, by the gate. That is on purpose: here damage is still mended, by
+    fetching the file again, and what the gate hashes is what is used, whoever wrote to the cache in between.
+    """
     if path.stat().st_size != level["bytes"]:
         return f"{path.stat().st_size} bytes, config.json says {level['bytes']}"
     found = files.sha256(path)
@@ -155,8 +164,32 @@ def git_hash(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()
 
 
-def _remove(path: Path) -> None:
-    """Take a file out of the cache, and what the link leads to."""
-    target = path.resolve()
-    path.unlink(missing_ok=True)
-    target.unlink(missing_ok=True)
+def _damage(path: Path, check: Callable[[Path], str | None]) -> str | None:
+    try:
+        return check(path)
+    except FileNotFoundError:  # another process, which found it damaged, is fetching it again
+        return "it has gone"
+
+
+def _discard(path: Path, check: Callable[[Path], str | None]) -> None:
+    """Take a damaged file out of the cache, unless another process has put a sound one in its place meanwhile."""
+    blob = path.resolve()
+    with _alone_with(path.parents[2], blob.name):
+        if _damage(path, check) is not None:
+            path.unlink(missing_ok=True)
+            blob.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what pulls of these files that were killed have left: the client begins anew, under another name."""
+    repo = folder.parents[1]
+    for name in {path.resolve().name for path in folder.iterdir()}:
+        if strays := [*(repo / "blobs").glob(f"{name}.*.incomplete")]:
+            with suppress(OSError), _alone_with(repo, name, patience=0.1):  # unless somebody is fetching it now
+                for stray in strays:
+                    stray.unlink(missing_ok=True)
+
+
+def _alone_with(repo: Path, blob: str, patience: float | None = None) -> AbstractContextManager[Any]:
+    """The lock under which the client fetches this file of its cache."""
+    return WeakFileLock(repo.parent / ".locks" / repo.name / f"{blob}.lock", timeout=patience)

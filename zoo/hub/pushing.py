@@ -106,14 +106,19 @@ def packed(folder: Path, source: str, licence: str | None) -> Parcel:
         source: what ``zoo.load`` will take, for the card.
         licence: as the Hub writes it.
     """
+    return files.undisturbed(folder, lambda: _packed(folder, source, licence))
+
+
+def _packed(folder: Path, source: str, licence: str | None) -> Parcel:
     config = files.read_config(folder)
     _check_weights(folder, config)
     report = files.read_report(folder)
     picture = next((name for name in PICTURES if _is_picture(folder / name)), None)
-    names = [files.CONFIG, *(level["file"] for level in config["levels"])]
-    contents: dict[str, Path | bytes] = {name: folder / name for name in names}
+    # Weights carry their hash in their names; what else goes along is read now, before another stack can take its place
+    contents: dict[str, Path | bytes] = {files.CONFIG: (folder / files.CONFIG).read_bytes()}
+    contents |= {level["file"]: folder / level["file"] for level in config["levels"]}
     if report is not None:
-        contents[files.REPORT] = folder / files.REPORT
+        contents[files.REPORT] = (folder / files.REPORT).read_bytes()
     if picture is not None:
         contents[picture] = folder / picture
     own = (folder / files.CARD).read_bytes() if (folder / files.CARD).is_file() else b""

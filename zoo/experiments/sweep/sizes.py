@@ -49,10 +49,6 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     page.table("Error", _error_rows(recipe, errors))
     page.say("Mean squared error of test images in [0, 1], all of them; the source's on the first 1,000.")
     page.picture(pictures.error_curve(recipe, errors, weighed, bench.folder), "Error by size, kind and weight")
-    page.table("Other weights", [
-        {"stack": f"{kind}({weight:g}), {size}", "MSE": error, "over the default's": error / errors[kind, size]}
-        for (kind, size, weight), error in weighed.items()
-    ])  # fmt: skip
     doubled = {kind: bench.error(run.stack) for kind, run in swept.doubled.items()}
     judge = bench.judge(next(iter(swept.runs.values())).stack)
     kids = _kids(recipe, swept, judge, bench)
@@ -62,6 +58,7 @@ def run(recipe: Recipe, bench: Bench) -> Page:
         f"accuracy {judge.accuracy:.3f}). The plain kind has no prior: it is sampled from N(0, I) all the same, and "
         "from a Gaussian that was fitted to its codes."
     )
+    page.table("Other weights", _weighed_rows(swept, weighed, errors, judge, bench))
     page.picture(pictures.kid_curve(recipe, kids, bench.folder), "KID of samples by size")
     for path, caption in pictures.albums(recipe, {key: run.stack for key, run in swept.runs.items()}, bench):
         page.picture(path, caption)
@@ -121,11 +118,33 @@ def _kids(recipe: Recipe, swept: Swept, judge: Classifier, bench: Bench) -> dict
     found = {}
     for (kind, size), run in swept.runs.items():
         real, count = bench.test(run.stack), recipe.settings["samples"]
-        found[kind, size] = kid(judge, real, drawn(run.stack, count))
+        found[kind, size] = _kid(run, judge, bench)
         if kind == PLAIN:
             fitted = bench.train(f"{kind}-{size}-normal", f"{at(run.folder)}/normal", steps=1)
             found[f"{kind}, own Gaussian", size] = kid(judge, real, fitted.stack.sample(count, seed=0))
     return found
+
+
+def _weighed_rows(
+    swept: Swept,
+    weighed: dict[tuple[str, int, float], float],
+    errors: dict[tuple[str, int], float],
+    judge: Classifier,
+    bench: Bench,
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "stack": f"{kind}, {weight:g} times its weight, {size} numbers",
+            "MSE": error,
+            "over the default's": error / errors[kind, size],
+            "KID": _kid(swept.weighed[kind, size, weight], judge, bench)["KID"],
+        }
+        for (kind, size, weight), error in weighed.items()
+    ]
+
+
+def _kid(run: Run, judge: Classifier, bench: Bench) -> dict[str, float]:
+    return kid(judge, bench.test(run.stack), drawn(run.stack, bench.recipe.settings["samples"]))
 
 
 def drawn(stack: Stack, count: int, seed: int = 0) -> Tensor:
