@@ -146,6 +146,8 @@ def _sound(piece: Tensor, dtype: torch.dtype) -> bool:
         numbers = torch.view_as_real(numbers)
     if dtype.itemsize == 1:
         numbers = numbers.float()  # torch finds no extremes of 8-bit floats
+    if math.isfinite(numbers.sum().item()):  # as no sum with NaN or infinity in it is; four times as fast as extremes
+        return True
     return all(math.isfinite(extreme.item()) for extreme in torch.aminmax(numbers))  # NaN is an extreme too
 
 
