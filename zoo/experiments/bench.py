@@ -126,11 +126,15 @@ class Bench:
         codes.encode(stack, images(kept, stack.input_shape), levels=len(stack.levels), coding=codes.Coding())
 
     def _divided(self, stack: Stack, data: str | Images | None) -> tuple[Any, Images | None]:
-        """What is learned from, and what the best weights are chosen by where the recipe says how many images."""
-        held = self.recipe.settings.get("held_out")
+        """What is learned from, and what the best weights are chosen by, as many as the recipe says of each."""
+        most, held = (self.recipe.settings.get(name) for name in ("images", "held_out"))
+        shown = data or self.data
+        if most is not None:
+            found = images(shown, stack.input_shape, split="train")
+            shown = found.subset(torch.arange(len(found))[:: max(1, len(found) // most)])  # of all classes
         if held is None:
-            return data or self.data, None
-        return images(data or self.data, stack.input_shape, split="train").held_out(held, seed=0)
+            return shown, None
+        return images(shown, stack.input_shape, split="train").held_out(held, seed=0)
 
     def test(self, stack: Stack, data: str | None = None) -> Images:
         """The whole test set, as a stack takes it."""
