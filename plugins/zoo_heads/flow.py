@@ -66,7 +66,7 @@ class Flow(Head):
         steps: int = 24,
         classes: bool = False,
         drop: float = 0.1,
-        guidance: float = 1.5,
+        guidance: float = 2.0,
     ) -> None:
         super().__init__(place)
         shape, size = place.input_shape, math.prod(place.input_shape)

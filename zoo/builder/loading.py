@@ -43,7 +43,12 @@ def load(source: str | Path, *, part: Half | None = None, root: str | Path | Non
     """
     if part not in (None, "encoder", "decoder"):
         raise FileError(f"part={part!r}: 'encoder', 'decoder', or None for both")
-    saved = files.enter(locate(source).folder, None if root is None else Path(root))
+    folder, within = locate(source).folder, None if root is None else Path(root)
+    return files.undisturbed(folder, lambda: _opened(folder, part, within))
+
+
+def _opened(folder: Path, part: Half | None, root: Path | None) -> Stack:
+    saved = files.enter(folder, root)
     stack = _rebuild(saved)
     _fill(stack, saved, part)
     stack.report = files.read_report(saved.folder, saved.root)
@@ -61,7 +66,11 @@ def open_for(source: Source, input: tuple[int, int, int] | None) -> tuple[Stack,
         SpecError: it is only for images of its own size.
         FileError, RegistryError: as by ``load``.
     """
-    saved = files.enter(source.folder)
+    return files.undisturbed(source.folder, lambda: _opened_for(source.folder, input))
+
+
+def _opened_for(folder: Path, input: tuple[int, int, int] | None) -> tuple[Stack, list[str]]:
+    saved = files.enter(folder)
     stack = _rebuild(saved)
     if input not in (None, saved.spec.input):
         with torch.device("meta"):

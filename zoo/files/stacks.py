@@ -54,10 +54,10 @@ def write(
 def write_report(folder: str | Path, report: dict[str, Any]) -> Path:
     """Put a report beside a saved stack, whose weights stay as they are, and into its model card."""
     folder = Path(folder)
+    read_config(folder)  # no folder is made where there is no stack
     with exchanging(folder) as scratch:
-        config = read_config(folder)
         write_json(scratch / REPORT, report)
-        write_text(scratch / CARD, card.render(config, report))
+        write_text(scratch / CARD, card.render(read_config(folder), report))
         for name in (REPORT, CARD):
             (scratch / name).replace(folder / name)
     return folder / REPORT
