@@ -17,6 +17,7 @@ from zoo.training import loop as loops
 from zoo.training.players import Player
 
 MAP, VECTOR, IMAGE = Place((3, 4, 6), pixels=False), Place((9,), pixels=False), Place((1, 8, 8))
+RUNGS = Place((3, 2), pixels=False)
 HEAD = "began(3, width=8, rate=0.5"
 CODES, PIXELS, FULL = f"8x8x1/conv4x4x3(width=4)/{HEAD})", f"8x8x1/fc6(hidden=[8])/{HEAD}, mode=pixels)", (
     f"8x8x1/{HEAD})"
@@ -56,7 +57,7 @@ def error(v, back):
 
 
 class TestEquations:
-    @pytest.mark.parametrize("place", [MAP, VECTOR, IMAGE], ids=["map", "vector", "image"])
+    @pytest.mark.parametrize("place", [MAP, VECTOR, RUNGS, IMAGE], ids=["map", "vector", "rungs", "image"])
     def test_they_are_those_of_the_paper(self, place):
         head = Began(place, gamma=0.6, lambda_k=0.1).train()
         head.k.fill_(0.25)

@@ -42,7 +42,6 @@ def test_building_is_seeded_and_leaves_the_global_state_alone():
 @pytest.mark.parametrize(
     ("spec", "error", "message"),
     [
-        ("conv8x8x64+gaussian+mse", SpecError, "one likelihood"),
         ("conv8x8x64(wdth=3)", SpecError, "no option 'wdth'; did you mean 'width'"),
         ("conv8x8x64(width=wide)", SpecError, "width wants int"),
         ("conv8x8x64(up=shufle)", SpecError, "up wants shuffle or nearest or transpose"),

@@ -20,6 +20,7 @@ from zoo.evaluation.compression import as_uint8
 from zoo.interfaces import Place
 from zoo.pictures import draw
 from zoo.pictures.interpolation import between, curved
+from zoo.rungs import count, swap, traverse
 from zoo.training import InterruptedTrainingError, fit, fitting
 from zoo.training import loop as loops
 
@@ -225,22 +226,28 @@ class TestOptions:
 
 class TestRungs:
     def test_are_counted_from_the_shallowest(self):
-        stage = ladder()
         z, other = torch.randn(2, 3, 4, 2)
-        swapped = stage.swap(z, other, 2)
+        swapped = swap(z, other, 2)
         assert torch.equal(swapped[:, 1], other[:, 1])
         assert torch.equal(swapped[:, [0, 2, 3]], z[:, [0, 2, 3]])
         grid = torch.randn(5, 2)
-        ways = stage.traverse(z, 4, grid)
+        ways = traverse(z, 4, grid)
         assert ways.shape == (3, 5, 4, 2)
         assert torch.equal(ways[1, :, 3], grid)
         assert torch.equal(ways[:, 2, :3], z[:, :3])
-        assert stage.rungs == 4
+        assert ladder().rungs == count((4, 2)) == 4
 
     @pytest.mark.parametrize("rung", [0, 5, -1])
     def test_that_are_not_there(self, rung):
         with pytest.raises(EvaluationError, match="rungs 1, the shallowest, to 4"):
-            ladder().swap(torch.zeros(1, 4, 2), torch.zeros(1, 4, 2), rung)
+            swap(torch.zeros(1, 4, 2), torch.zeros(1, 4, 2), rung)
+        with pytest.raises(EvaluationError, match="rungs 1, the shallowest, to 4"):
+            traverse(torch.zeros(1, 4, 2), rung, torch.zeros(3, 2))
+
+    @pytest.mark.parametrize("shape", [(7, 7, 10), (8,)])
+    def test_other_codes_have_none(self, shape):
+        with pytest.raises(EvaluationError, match=f"{'x'.join(map(str, shape))} have no rungs.* A ladder has"):
+            count(shape)
 
 
 class TestTraining:
@@ -376,10 +383,13 @@ class TestCodeOfRungs:
             "samples.png",
         }
 
-    @pytest.mark.parametrize("head", ["normal", "mixture(2)"])
+    @pytest.mark.parametrize("head", ["normal", "mixture(2)", "flow(width=8)", "began(width=8)"])
     def test_heads_stand_on_it(self, head):
         stack = train(SPEC.format(options="") + f"/{head}", steps=4)
         assert stack.sample(3, seed=0).shape == (3, 1, 10, 10)
+        if "began" in head:
+            assert stack.head.emphasis.shape == (3, 2)
+            assert stack.head.emphasis.unique().numel() > 1
 
     def test_a_ladder_stands_on_a_ladder(self):
         stack = train(SPEC.format(options="") + "/vlae2x2(hidden=8)+wae_mmd", steps=4)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zoo.registry import names as list
     from zoo.spec import parse
     from zoo.stack import Stack
-    from zoo.training import fit
+    from zoo.training import find_lr, fit, fit_together
 
 # Where each public name lives. They are imported when first asked for, so that `import zoo` costs nothing.
 _HOMES = {
@@ -37,7 +37,9 @@ _HOMES = {
     "ZooError": "errors",
     "build": "builder",
     "evaluate": "evaluation",
+    "find_lr": "training",
     "fit": "training",
+    "fit_together": "training",
     "hookimpl": "hookspecs",
     "list": "registry",
     "load": "builder",
@@ -58,7 +60,9 @@ __all__ = [
     "ZooError",
     "build",
     "evaluate",
+    "find_lr",
     "fit",
+    "fit_together",
     "hookimpl",
     "list",
     "load",

@@ -54,6 +54,10 @@ class HubError(ZooError):
     """A reference to the Hub that cannot be one, or a Hub that has not, gives not or takes not what was asked."""
 
 
+class NetworkError(ZooError):
+    """A network of others that nobody knows, or whose weights cannot be had or do not fit it."""
+
+
 class TrainingError(ZooError):
     """Training that cannot start, or had to stop: a loss that is not finite, a resume that does not fit."""
 

@@ -169,7 +169,7 @@ class Term(Part):
 
     Args:
         weight: what the number is multiplied by in the level's objective.
-        warmup, tau, adaptive: how the weight changes on the way, see ``Weighing``. A class offers those that make
+        warmup, tau, adaptive, balance: how the weight changes on the way, see ``Weighing``. A class offers those that make
             sense for it as options of its own.
     """
 
@@ -180,12 +180,19 @@ class Term(Part):
     """The critic's learning rate, as a factor on the run's."""
 
     def __init__(
-        self, place: Place, weight: float, *, warmup: float = 0.0, tau: float = 0.0, adaptive: int = 0
+        self,
+        place: Place,
+        weight: float,
+        *,
+        warmup: float = 0.0,
+        tau: float = 0.0,
+        adaptive: int = 0,
+        balance: float = 0.0,
     ) -> None:
         super().__init__()
         self.place = place
         self.weight = weight
-        self.weighing = Weighing(weight, warmup=warmup, tau=tau, adaptive=adaptive)
+        self.weighing = Weighing(weight, warmup=warmup, tau=tau, adaptive=adaptive, balance=balance)
         self.critic = None  # not on the class, where it would hide the module that a subclass assigns
 
     @abstractmethod

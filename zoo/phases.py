@@ -20,7 +20,10 @@ class Phase:
         share: its part of the level's budget; the shares of a level's phases are in proportion to each other, and what
             a phase leaves is for those behind it.
         steps: it takes so many at the most.
+        epochs: it takes so many passes over what it learns from at the most.
         until: it ends early, after the first step whose batch has a loss below this, as the history counts it.
+        patience: it ends early, when so many validations in a row have brought next to nothing (a hundredth of what
+            those before them have).
         batch_size: inputs a step; None: as the run says.
         rates: factors on the learning rate by parameter, as ``{"decoder": 1.0, "encoder.trunk": 0.1}``: the longest
             beginning of a parameter's name counts, and what no entry names stays as it is. None: all learn, at 1.
@@ -33,7 +36,9 @@ class Phase:
     name: str = ""
     share: float = 1.0
     steps: int | None = None
+    epochs: int | None = None
     until: float | None = None
+    patience: int | None = None
     batch_size: int | None = None
     rates: Mapping[str, float] | None = None
     terms: tuple[str, ...] | None = None

@@ -16,6 +16,13 @@ Noise = Literal["local", "feature", "shared"]
 """How a deviation and its draws are laid over a code map: one per pixel and feature; one per feature with
 independent draws; one per feature with one draw for all pixels."""
 
+START_LOGVAR = -4.0
+"""Where log variances start: noise of a seventh of the code's unit scale, so that a new level first learns to code."""
+
+HIGHEST_LOGVAR = 2.0
+"""What log variances stay below. More than the prior's 0 never pays, and its exponential is in the divergence: without
+a bound one odd input among millions ends a run."""
+
 
 @dataclass(frozen=True)
 class Posterior:
@@ -108,3 +115,13 @@ def places(codes: Tensor) -> list[int]:
     stands one that is not, so they have a scale each.
     """
     return [0, 2, 3] if codes.ndim == 4 else [0]
+
+
+def log_variance(raw: Tensor) -> Tensor:
+    """The log variance that a layer's output stands for: ``START_LOGVAR`` at 0, and smoothly bounded above.
+
+    >>> log_variance(torch.tensor([-10.0, 0.0, 1000.0])).round(decimals=2).tolist()
+    [-14.0, -4.0, 2.0]
+    """
+    raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
+    return HIGHEST_LOGVAR - torch.nn.functional.softplus(HIGHEST_LOGVAR - START_LOGVAR - raw)

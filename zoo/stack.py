@@ -46,7 +46,7 @@ class Level(nn.Module):
 
     Args:
         stage: the two maps.
-        terms: by name, in the order of the sentence; exactly one likelihood among them.
+        terms: by name, in the order of the sentence; at least one likelihood among them; several add up.
 
     The buffers ``shift`` and ``scale`` bring the codes of a level to unit scale; ``finish`` sets them from training
     codes when the level is finished. ``encode`` and ``decode`` include them. The buffer ``trained``
@@ -103,10 +103,7 @@ class Level(nn.Module):
 
     def encode(self, x: Tensor) -> Posterior:
         """(B, *input) to the posterior over unit-scale codes."""
-        return self._posterior(x * self.emphasis)
-
-    def _posterior(self, emphasised: Tensor) -> Posterior:
-        return self.stage.encode(emphasised).scaled(self.shift, self.scale)
+        return self.stage.encode(x * self.emphasis).scaled(self.shift, self.scale)
 
     def decode(self, z: Tensor) -> Tensor:
         """Unit-scale codes (B, *code) to (B, *input); pixels are not clamped."""
@@ -123,10 +120,15 @@ class Level(nn.Module):
                 return term.draw(posterior)
         return posterior.sample()
 
-    def round_trip(self, x: Tensor) -> RoundTrip:
-        """There and back, as the terms read it: x and x_hat times ``emphasis``, which is 1 for images."""
+    def round_trip(self, x: Tensor, seen: Tensor | None = None) -> RoundTrip:
+        """There and back, as the terms read it: x and x_hat times ``emphasis``, which is 1 for images.
+
+        Args:
+            x: what should come back, (B, *input).
+            seen: what is encoded instead, as a corrupted x; x itself unless given.
+        """
+        posterior = self.encode(x if seen is None else seen)
         x = x * self.emphasis
-        posterior = self._posterior(x)
         z = self.draw(posterior)
         return RoundTrip(x, posterior, z, self._emphasised(z))
 
@@ -257,7 +259,7 @@ class Stack(nn.Module):
             EvaluationError: the stack has neither a head nor a prior.
         """
         generator = None if seed is None else torch.Generator().manual_seed(seed)
-        draw = self._sampler(label, generator)
+        draw = self.sampler(label, generator)
         batches = [self.decode(draw(min(256, n - start)).to(self.device)) for start in range(0, n, 256)]
         return torch.cat(batches) if batches else torch.empty(0, *self.input_shape)
 
@@ -285,7 +287,14 @@ class Stack(nn.Module):
         generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
         return self.decode(posterior.sample(generator))
 
-    def _sampler(self, label: int | None, generator: torch.Generator | None) -> Callable[[int], Tensor]:
+    def sampler(
+        self, label: int | None = None, generator: torch.Generator | None = None
+    ) -> Callable[[int], Tensor]:
+        """What draws n top codes, (n, *code), as ``sample`` does: through the head, else from the prior.
+
+        Raises:
+            EvaluationError: the stack has neither, or no head that knows labels where one is asked for.
+        """
         if self.head is not None:
             head = self.head
             return lambda n: head.sample(n, label=label, generator=generator)

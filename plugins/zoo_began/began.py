@@ -41,7 +41,7 @@ class Began(Head):
         lambda_k: how fast k follows.
         rate: the autoencoder's learning rate, as a factor on the run's.
         width: channels of the convolutions, or of dense layers; not given: as many as the code has and at least 32,
-            64 for images, 256 for vectors.
+            64 for images, 256 for all that is no map.
         blocks: pairs of layers at every resolution.
 
     On codes, D reads and G gives them times ``emphasis``, what each feature means in pixels: so an error there counts
@@ -99,7 +99,7 @@ class Began(Head):
         )
         for name, value in {"gamma": gamma, "lambda_k": lambda_k, "k": 0.0, "M": 0.0}.items():
             self.register_buffer(name, torch.tensor(float(value)))
-        self.register_buffer("emphasis", torch.ones(shape[0], *(1 for _ in shape[1:])))
+        self.register_buffer("emphasis", torch.ones((shape[0], 1, 1) if len(shape) == 3 else shape))
 
     def emphasise(self, sensitivity: Tensor) -> None:
         if not self.M:  # it trains on in the space that it began in
@@ -181,7 +181,7 @@ def _checked_mode(mode: Mode | None, place: Place) -> Mode:
 
 def _width(place: Place) -> int:
     shape = place.input_shape
-    if len(shape) == 1:
+    if len(shape) != 3:
         return 256
     return 64 if place.pixels else max(32, shape[0])
 

@@ -1,7 +1,7 @@
 """The two networks that everything is made of: a few numbers to a code, and a code to a few numbers.
 
 The generator is a decoder, the discriminator an encoder and a decoder. On maps they are 3x3 convolutions with ELU, two
-at every resolution (Berthelot et al. 2017, section 3.5), each two added to their input; on vectors they are dense.
+at every resolution (Berthelot et al. 2017, section 3.5), each two added to their input; on all else they are dense.
 """
 
 from __future__ import annotations
@@ -59,14 +59,20 @@ class Affine(nn.Module):
 def decoder(numbers: int, place: Place, width: int, blocks: int) -> nn.Sequential:
     """(B, numbers) to (B, *place.input_shape)."""
     shape = place.input_shape
-    layers = _rise(numbers, shape, width, blocks) if len(shape) == 3 else _dense(numbers, shape[0], width, blocks)
+    if len(shape) == 3:
+        layers = _rise(numbers, shape, width, blocks)
+    else:
+        layers = _dense(numbers, prod(shape), width, blocks) + ([nn.Unflatten(1, shape)] if len(shape) > 1 else [])
     return nn.Sequential(*layers, *([Affine(0.5, 0.5)] if place.pixels else []))
 
 
 def encoder(place: Place, numbers: int, width: int, blocks: int) -> nn.Sequential:
     """(B, *place.input_shape) to (B, numbers)."""
     shape = place.input_shape
-    layers = _fall(shape, numbers, width, blocks) if len(shape) == 3 else _dense(shape[0], numbers, width, blocks)
+    if len(shape) == 3:
+        layers = _fall(shape, numbers, width, blocks)
+    else:
+        layers = ([nn.Flatten()] if len(shape) > 1 else []) + _dense(prod(shape), numbers, width, blocks)
     return nn.Sequential(*([Affine(2.0, -1.0)] if place.pixels else []), *layers)
 
 

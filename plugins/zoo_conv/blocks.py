@@ -1,11 +1,10 @@
-"""The pieces of a convolutional trunk: residual blocks, and steps down and up by a whole factor per axis."""
+"""The pieces of a convolutional trunk: residual blocks, and steps down by a whole factor per axis."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
-from einops import rearrange, repeat
 from torch import nn
 
 from zoo.errors import SpecError
@@ -13,7 +12,6 @@ from zoo.errors import SpecError
 if TYPE_CHECKING:
     from torch import Tensor
 
-Up = Literal["shuffle", "nearest", "transpose"]
 Norm = Literal["none", "group", "batch"]
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 Factor = tuple[int, int]
@@ -51,21 +49,6 @@ class Residual(nn.Module):
         return x + y
 
 
-class Shuffle(nn.Module):
-    """Depth to space: (B, C * p * q, H, W) to (B, C, H * p, W * q). Shi et al. (2016), arXiv:1609.05158."""
-
-    def __init__(self, factor: Factor) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C * p * q, H, W) to (B, C, H * p, W * q)."""
-        p, q = self.factor
-        if p == q:
-            return nn.functional.pixel_shuffle(x, p)
-        return rearrange(x, "b (c p q) h w -> b c (h p) (w q)", p=p, q=q)
-
-
 def normalisation(norm: Norm, channels: int) -> nn.Module:
     """The layer called ``norm``: nothing, groups of 8 channels or more, or the batch."""
     if norm == "group":
@@ -76,32 +59,8 @@ def normalisation(norm: Norm, channels: int) -> nn.Module:
 
 def step_down(inputs: int, outputs: int, factor: Factor) -> nn.Module:
     """A strided convolution whose kernel overlaps its neighbours': 4x4 at stride 2."""
-    kernel, padding = _kernel(factor)
+    kernel, padding = overlapping(factor)
     return nn.Conv2d(inputs, outputs, kernel, factor, padding)
-
-
-def step_up(inputs: int, outputs: int, factor: Factor, up: Up) -> nn.Module:
-    """The way back: sub-pixel convolution (ICNR), nearest neighbour and convolution, or transposed convolution."""
-    if up == "shuffle":
-        wide = nn.Conv2d(inputs, outputs * factor[0] * factor[1], 3, padding=1)
-        icnr(wide, factor[0] * factor[1])
-        return nn.Sequential(wide, Shuffle(factor))
-    if up == "nearest":
-        return nn.Sequential(nn.Upsample(scale_factor=factor), nn.Conv2d(inputs, outputs, 3, padding=1))
-    kernel, padding = _kernel(factor)
-    return nn.ConvTranspose2d(inputs, outputs, kernel, factor, padding)
-
-
-@torch.no_grad()
-def icnr(convolution: nn.Conv2d, copies: int) -> None:
-    """Start a sub-pixel convolution as nearest neighbour: the ``copies`` channels of one output feature are equal.
-
-    Aitken et al. (2017), Checkerboard artifact free sub-pixel convolution, arXiv:1707.02937.
-    """
-    features = convolution.out_channels // copies
-    convolution.weight.copy_(repeat(convolution.weight[:features], "o ... -> (o copies) ...", copies=copies))
-    if convolution.bias is not None:
-        convolution.bias.copy_(repeat(convolution.bias[:features], "o -> (o copies)", copies=copies))
 
 
 @torch.no_grad()
@@ -140,7 +99,7 @@ def factors(large: int, small: int) -> list[int]:
     return (primes + [quotient] * (quotient > 1))[::-1]
 
 
-def _kernel(factor: Factor) -> tuple[Factor, Factor]:
+def overlapping(factor: Factor) -> tuple[Factor, Factor]:
     """Kernel and padding for which a stride of ``factor`` divides, and multiplies, a side exactly."""
     padding = (factor[0] // 2, factor[1] // 2)
     return (factor[0] + 2 * padding[0], factor[1] + 2 * padding[1]), padding

@@ -12,10 +12,12 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from zoo_conv.blocks import Factor, Shuffle
+from zoo_conv.upsampling import Shuffle
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from zoo_conv.blocks import Factor
 
 EXACT_UP_TO = 2048
 """Input numbers up to which the covariance is decomposed exactly; beyond, a randomised method finds the top of it."""

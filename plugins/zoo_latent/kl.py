@@ -21,6 +21,8 @@ class KL(Regularizer):
         weight: 1 makes the objective the negative evidence lower bound; above 1 it is the beta of a beta-VAE.
         warmup: the weight rises to its full size over this part of the level's budget, in a straight line.
         tau: or as 1 - exp(-t / tau), t in steps.
+        balance: the weight is multiplied by the running mean of the reconstruction over that of this number; this is
+            the decay of the means, as 0.9.
 
     Raises:
         ZooError: the trip's posterior is a point.
@@ -32,8 +34,10 @@ class KL(Regularizer):
     positional = "weight"
     posterior = "gaussian"
 
-    def __init__(self, place: Place, *, weight: float = 1.0, warmup: float = 0.0, tau: float = 0.0) -> None:
-        super().__init__(place, weight, warmup=warmup, tau=tau)
+    def __init__(
+        self, place: Place, *, weight: float = 1.0, warmup: float = 0.0, tau: float = 0.0, balance: float = 0.0
+    ) -> None:
+        super().__init__(place, weight, warmup=warmup, tau=tau, balance=balance)
 
     def forward(self, trip: RoundTrip) -> Tensor:
         """The mean over the batch of ``posterior.kl()``, nats per image."""

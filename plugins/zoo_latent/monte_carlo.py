@@ -27,6 +27,8 @@ class MonteCarlo(Regularizer):
         weight: 1 makes the objective an estimate of the negative evidence lower bound.
         warmup: the weight rises to its full size over this part of the level's budget, in a straight line.
         tau: or as 1 - exp(-t / tau), t in steps.
+        balance: the weight is multiplied by the running mean of the reconstruction over that of this number; this is
+            the decay of the means, as 0.9.
 
     Raises:
         TrainingError: the trip's posterior is a point.
@@ -38,8 +40,10 @@ class MonteCarlo(Regularizer):
     positional = "weight"
     posterior = "gaussian"
 
-    def __init__(self, place: Place, *, weight: float = 1.0, warmup: float = 0.0, tau: float = 0.0) -> None:
-        super().__init__(place, weight, warmup=warmup, tau=tau)
+    def __init__(
+        self, place: Place, *, weight: float = 1.0, warmup: float = 0.0, tau: float = 0.0, balance: float = 0.0
+    ) -> None:
+        super().__init__(place, weight, warmup=warmup, tau=tau, balance=balance)
 
     def forward(self, trip: RoundTrip) -> Tensor:
         """The estimate, nats per image."""
@@ -61,6 +65,8 @@ class StickingTheLanding(Regularizer):
         weight: 1 makes the objective an estimate of the negative evidence lower bound.
         warmup: the weight rises to its full size over this part of the level's budget, in a straight line.
         tau: or as 1 - exp(-t / tau), t in steps.
+        balance: the weight is multiplied by the running mean of the reconstruction over that of this number; this is
+            the decay of the means, as 0.9.
 
     Raises:
         TrainingError: the trip's posterior is a point.
@@ -75,8 +81,10 @@ class StickingTheLanding(Regularizer):
     positional = "weight"
     posterior = "gaussian"
 
-    def __init__(self, place: Place, *, weight: float = 1.0, warmup: float = 0.0, tau: float = 0.0) -> None:
-        super().__init__(place, weight, warmup=warmup, tau=tau)
+    def __init__(
+        self, place: Place, *, weight: float = 1.0, warmup: float = 0.0, tau: float = 0.0, balance: float = 0.0
+    ) -> None:
+        super().__init__(place, weight, warmup=warmup, tau=tau, balance=balance)
 
     def forward(self, trip: RoundTrip) -> Tensor:
         """The estimate, nats per image."""

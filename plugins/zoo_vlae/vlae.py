@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from zoo.errors import EvaluationError, SpecError
+from zoo.errors import SpecError
 from zoo.interfaces import Place, Stage
 from zoo.posterior import Posterior
 from zoo_vlae.ladder import LadderDecoder, LadderEncoder, Merge
@@ -111,25 +111,6 @@ class VariationalLadder(Stage):
         y: Tensor = self.decoder(z.flip(1) if self.order == "inverted" else z)
         y = y.reshape(len(z), *self.input_shape)
         return torch.sigmoid(2 * y) if self.place.pixels else y  # (tanh(y) + 1) / 2: both sources bound their pixels
-
-    def swap(self, z: Tensor, other: Tensor, rung: int) -> Tensor:
-        """The codes z, (B, rungs, width), with this rung, counted from 1, of the others."""
-        return torch.cat([z[:, : self._index(rung)], other[:, self._index(rung), None], z[:, rung:]], 1)
-
-    def traverse(self, z: Tensor, rung: int, values: Tensor) -> Tensor:
-        """The codes z, (B, rungs, width), once with each of these values, (N, width), in this rung, counted from 1.
-
-        Returns:
-            (B, N, rungs, width).
-        """
-        many = z[:, None].repeat(1, len(values), 1, 1)
-        many[:, :, self._index(rung)] = values.to(z)
-        return many
-
-    def _index(self, rung: int) -> int:
-        if not 1 <= rung <= self.rungs:
-            raise EvaluationError(f"rung {rung}: this ladder has rungs 1, the shallowest, to {self.rungs}")
-        return rung - 1
 
 
 def _checked_code(place: Place, *, overcomplete: bool) -> tuple[int, int]:

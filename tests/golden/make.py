@@ -63,6 +63,11 @@ STACKS: dict[str, tuple[str, dict[str, Any]]] = {
     "flow-of-maps": ("8x8x1/conv2x2x2(width=2)/flow(width=4, blocks=1, steps=3)", {"steps": 400, "lr": 0.03}),
     "balanced-codes": ("8x8x1/conv4x4x2(width=2, blocks=0)/began(2, width=2, mode=pixels)", {}),
     "balanced-images": ("6x6x1/began(2, width=2, gamma=0.5, rate=1)", {}),
+    "whole-image": (
+        "10x8x1/fc_conv3(down=6, up=5, standardise=true)+kl+bernoulli+ssim(0.2, window=3)",
+        {},
+    ),
+    "whole-map": ("8x8x1/conv4x4x2(width=2)/fc_conv3(down=4, up=3)+mc", {}),
     "ladder": ("10x10x1/vlae2x2(width=2, hidden=5)+kl/fc2(hidden=[4])", {}),
     "ladder-selu": (
         "8x8x1/conv4x4x2(width=2)/vlae2x2(style=selu, merge=concat, order=inverted, width=2, hidden=4)+mc",

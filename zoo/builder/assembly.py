@@ -64,7 +64,7 @@ def _build_level(level: LevelSpec, parts: Sequence[Found], shape: Shape, spec: S
     if not any(issubclass(part.cls, Reconstruction) and part.cls.likelihood for part in terms):
         default = registry.find(DEFAULT_RECONSTRUCTION, kinds=("reconstruction",))
         terms.insert(0, Found(Item(DEFAULT_RECONSTRUCTION), default.kind, cast("type[Part]", default.load())))
-    _check_terms(level, terms, spec)
+    _check_terms(terms, spec)
     wants_gaussian = any(issubclass(part.cls, Regularizer) and part.cls.posterior == "gaussian" for part in terms)
     wants_sigmoid = any(issubclass(part.cls, Reconstruction) and part.cls.output == "sigmoid" for part in terms)
     place = Place(
@@ -97,15 +97,7 @@ def _build_head(
     return cast("Head", construct(parts[0], Place(shape, _tensor_shape(item.shape) or None, pixels), spec))
 
 
-def _check_terms(level: LevelSpec, terms: Sequence[Found], spec: StackSpec) -> None:
-    likelihoods = [part.item for part in terms if issubclass(part.cls, Reconstruction) and part.cls.likelihood]
-    if len(likelihoods) > 1:
-        first, second = likelihoods[:2]
-        raise SpecError(
-            f"a level has one likelihood, {level.items[0].name} has {first.name} and {second.name}",
-            str(spec),
-            second.position,
-        )
+def _check_terms(terms: Sequence[Found], spec: StackSpec) -> None:
     own_draw = [part for part in terms if issubclass(part.cls, Regularizer) and part.cls.draw is not Regularizer.draw]
     if len(own_draw) > 1:
         raise SpecError(

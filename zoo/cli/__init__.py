@@ -13,7 +13,9 @@ from zoo.cli.evaluating import evaluate
 from zoo.cli.listing import list_names, plugins
 from zoo.cli.program import Program
 from zoo.cli.publishing import publish, verify
+from zoo.cli.rates import lr_find
 from zoo.cli.reproducing import reproduce
+from zoo.cli.rungs import rungs
 from zoo.cli.searching import anomalies, nearest
 from zoo.cli.sharing import pull, push
 from zoo.cli.showing import cite, show
@@ -33,6 +35,7 @@ __all__ = ["main"]
         plugins,
         cite,
         train,
+        lr_find,
         evaluate,
         compare,
         sample,
@@ -43,6 +46,7 @@ __all__ = ["main"]
         anomalies,
         interpolate,
         similar,
+        rungs,
         push,
         pull,
         publish,

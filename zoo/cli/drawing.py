@@ -33,7 +33,8 @@ def sample(folder: Path, count: int, out: Path, seed: int | None, label: int | N
 def draw(folder: Path, data: str, out: Path) -> None:
     """Draw a saved stack at work.
 
-    Reconstructions, samples, interpolations, codes and, where there is a history, the curves of training.
+    Reconstructions, samples, draws from posteriors, interpolations, codes and, where there is a history, the curves of
+    training.
     """
     from zoo import pictures
 

@@ -20,20 +20,36 @@ if TYPE_CHECKING:
 @click.option(
     "--features", metavar="NET", help="The network that judges samples: a timm model or the folder of a stack."
 )
+@click.option(
+    "--corrupt", metavar="WORDS", help="Also what comes back of corrupted images: noise=0.3, mask=0.5, joined by +."
+)
+@click.option(
+    "--classifier", metavar="NET[=FILE]",
+    help="Also its accuracy on what comes back: a timm model, resnet56_cifar10=FILE.safetensors, own.",
+)  # fmt: skip
 @click.option("--out", type=FILE, help="Where the report is written.", show_default="report.json in DIR, and its card")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def evaluate(
-    folder: Path, data: str, samples: int | None, features: str | None, out: Path | None, *, as_json: bool
+    folder: Path,
+    data: str,
+    samples: int | None,
+    features: str | None,
+    corrupt: str | None,
+    out: Path | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Measure a saved stack, beside PCA and JPEG of equal size.
 
-    --samples and --features go together.
+    --samples and --features go together. --classifier own trains a small classifier on the training images first;
+    own=FILE.safetensors keeps it in that file.
     """
     if (samples is None) != (features is None):
         raise click.UsageError("--samples and --features go together.")
     from zoo import evaluation, files
 
-    report = evaluation.evaluate(loaded(folder), data, samples=samples or 0, features=features, progress=True)
+    asked = {"samples": samples or 0, "features": features, "corrupt": corrupt}
+    report = evaluation.evaluate(loaded(folder), data, progress=True, **asked)
     if out is None:
         files.write_report(folder, report)
     else:

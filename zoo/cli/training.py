@@ -20,6 +20,15 @@ ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 BUDGETS = ("epochs", "steps", "minutes")
 
 
+def _rate(text: str) -> float | str:
+    """A number above 0, or ``auto``."""
+    return text if text == "auto" else ABOVE_ZERO(text)
+
+
+def _parts(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
 # An option that is not given is left to zoo.training.Options, which imports torch; what it then is stands here in words
 # only. A test holds the two together.
 @click.command()
@@ -31,6 +40,8 @@ BUDGETS = ("epochs", "steps", "minutes")
 @click.option(
     "--val", metavar="NAME|DIR|FILE", help="Images to choose the best weights by.", show_default="5 % of --data"
 )
+@click.option("--fold", metavar="K/N", show_default="none",
+              help="Choose the best weights by part K of N stratified parts of --data instead.")  # fmt: skip
 @click.option(
     "--level", type=POSITIVE, metavar="N", help="Train this level alone.", show_default="all, one after the other"
 )
@@ -44,15 +55,22 @@ BUDGETS = ("epochs", "steps", "minutes")
 @click.option("--code-dtype", type=click.Choice(["float32", "float16"]), show_default="float32",
               help="How the cache keeps codes; float16 is half as large.")  # fmt: skip
 @click.option("--augment", metavar="WORDS", show_default="none",
-              help="Fresh views of the images every time: flip, shiftN or flip+shiftN, N in pixels.")  # fmt: skip
+              help="Fresh views of the images every time: flip, shiftN (pixels), rotateN (degrees), "
+                   "joined by +.")  # fmt: skip
+@click.option("--corrupt", metavar="WORDS", show_default="none",
+              help="Learn to bring back clean images from corrupted ones: noise=0.3, mask=0.5, "
+                   "joined by +.")  # fmt: skip
 @click.option("--views", type=click.IntRange(min=0), metavar="K", show_default="0",
               help="Passes over augmented images that are recorded as codes for the upper levels.")  # fmt: skip
 @click.option("--refine", is_flag=True, help="Afterwards train all levels end to end in pixels, for as long again.")
 @click.option("--batch-size", type=POSITIVE, metavar="N", help="Images a step.", show_default="64")
 @click.option("--seed", type=int, metavar="N", help="Same seed, same machine, same numbers.", show_default="0")
-@click.option("--lr", type=ABOVE_ZERO, metavar="X", help="The highest learning rate.", show_default="0.001")
+@click.option("--lr", type=_rate, metavar="X|auto", show_default="0.001",
+              help="The highest learning rate; auto looks for one for every level, as lr-find does.")  # fmt: skip
 @click.option("--optimizer", type=click.Choice(["adamw", "adam", "adamax", "sgd"]), show_default="adamw")
 @click.option("--schedule", type=click.Choice(["cosine", "multistep", "onecycle", "constant"]), show_default="cosine")
+@click.option("--milestones", type=_parts, metavar="P,P", show_default="0.5,0.75",
+              help="Where multistep divides the rate by ten: parts of the budget.")  # fmt: skip
 @click.option(
     "--weight-decay",
     type=click.FloatRange(min=0),

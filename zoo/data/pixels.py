@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -115,6 +116,28 @@ class Images:
             raise DataError(f"{self.name}: cannot hold out {count} of {len(self)} images")
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         return order[number:].sort().values, order[:number].sort().values
+
+    def fold(self, number: int, of: int, *, seed: int) -> tuple[Tensor, Tensor]:
+        """The places of all other parts, and those of part ``number`` of ``of`` equal ones, from 1; ascending.
+
+        The parts are disjoint and together are everything. Every part has as many of each class as the others, give or
+        take one; without labels they are only equal.
+
+        Raises:
+            DataError: there are not so many parts, or not so many images of some class.
+        """
+        labels = torch.zeros(len(self), dtype=torch.long) if self.labels is None else self.labels
+        rarest = int(labels.unique(return_counts=True)[1].min())
+        if not 1 <= number <= of or of < 2 or rarest < of:
+            raise DataError(
+                f"{self.name}: no part {number} of {of}: there are at least 2, counted from 1, and no more than "
+                f"images of the rarest class, {rarest}"
+            )
+        from sklearn.model_selection import StratifiedKFold  # which takes a second to import, and is seldom needed
+
+        parts = StratifiedKFold(of, shuffle=True, random_state=seed % 2**32).split(labels, labels)
+        kept, held = next(islice(parts, number - 1, None))
+        return torch.from_numpy(kept), torch.from_numpy(held)
 
     @cached_property
     def fingerprint(self) -> str:

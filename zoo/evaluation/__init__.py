@@ -6,6 +6,7 @@ from zoo.evaluation.comparison import Comparison, Row, compare
 from zoo.evaluation.measure import evaluate
 from zoo.evaluation.normality import Anomalies, anomalies
 from zoo.evaluation.report import markdown, table
+from zoo.evaluation.rungs import Redrawn, redraw
 from zoo.evaluation.search import coded, nearest
 from zoo.evaluation.verifying import Check, verify
 
@@ -13,6 +14,7 @@ __all__ = [
     "Anomalies",
     "Check",
     "Comparison",
+    "Redrawn",
     "Row",
     "anomalies",
     "coded",
@@ -20,6 +22,7 @@ __all__ = [
     "evaluate",
     "markdown",
     "nearest",
+    "redraw",
     "table",
     "verify",
 ]

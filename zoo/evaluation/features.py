@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import timm
 import torch
-from timm.models import is_model, list_models
 from torch.nn.functional import interpolate
 
 from zoo import builder, cache, files
 from zoo.cache import Key
-from zoo.errors import EvaluationError, nearest
+from zoo.errors import EvaluationError, NetworkError
 from zoo.evaluation.reconstruction import batches
+from zoo.networks import architectures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from zoo.data import Images
+    from zoo.networks.architectures import Architecture
 
 AT_ONCE = 1024  # images that are read and judged
 CLOSE = 1e-3  # how far features may come out from those that are kept, in another batch
@@ -96,21 +96,31 @@ def network(name: str, *, device: torch.device) -> Network:
     """
     if (Path(name) / files.CONFIG).is_file():
         return _stack(Path(name), device)
+    return opened(name, asked="features", device=device)
+
+
+def opened(name: str, *, asked: str, device: torch.device, logits: bool = False) -> Network:
+    """A network of others, with its own pretrained weights, or those of a file where it is ``NAME=FILE.safetensors``.
+
+    Args:
+        name: of the network, see ``zoo.networks.architectures.find``, and the file.
+        asked: the option that it was given for, for errors.
+        device: where it goes.
+        logits: with its classifier; without it where not.
+
+    Raises:
+        EvaluationError: no such network, or its weights cannot be had, or do not fit.
+        FileError: the file cannot be read.
+    """
     architecture, _, file = name.partition("=")
-    if not is_model(architecture):
-        known = nearest(architecture.partition(".")[0], list_models())
-        raise EvaluationError(f"features={name!r}: no saved stack and no timm model of this name; {known}")
-    model = _from_file(architecture, Path(file)) if file else _pretrained(architecture)
+    try:
+        known = architectures.find(architecture)
+        model = _from_file(known, Path(file), logits=logits) if file else known.pretrained(classes=None if logits else 0)
+    except NetworkError as error:
+        raise EvaluationError(f"{asked}={name!r}: {error}") from error
     model = model.eval().requires_grad_(False).to(device)
-    described = cast("dict[str, Any]", model.pretrained_cfg)
     return Network(
-        name=f"{architecture}={Path(file).name}" if file else architecture,
-        module=model,
-        forward=model,
-        size=(described["input_size"][1], described["input_size"][2]),
-        channels=described["input_size"][0],
-        mean=tuple(described["mean"]),
-        std=tuple(described["std"]),
+        f"{architecture}={Path(file).name}" if file else name, model, model, known.size, mean=known.mean, std=known.std
     )
 
 
@@ -137,28 +147,10 @@ def _stack(folder: Path, device: torch.device) -> Network:
     return Network(folder.resolve().name, stack, stack.encode, (height, width), channels)
 
 
-def _pretrained(architecture: str) -> nn.Module:
-    overlay = {"hf_hub_filename": "model.safetensors", "url": "", "custom_load": False}  # no way round to a pickle
-    try:
-        return timm.create_model(architecture, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
-    except Exception as error:  # timm, the Hub and the network below them raise what they like
-        raise EvaluationError(
-            f"features={architecture!r}: its pretrained weights cannot be had ({error}); "
-            f"weights of your own go behind '=': '{architecture}=FILE.safetensors'"
-        ) from error
-
-
-def _from_file(architecture: str, file: Path) -> nn.Module:
-    if file.suffix != ".safetensors":
-        raise EvaluationError(f"features: weights come as safetensors, {file.name} is not")
-    model = timm.create_model(architecture, num_classes=0)
-    tensors, _ = files.read_tensors(file)
-    classifier = cast("dict[str, Any]", model.pretrained_cfg).get("classifier") or ()
-    heads = tuple(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier))
-    weights = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()
-               if not key.startswith(heads)}  # fmt: skip
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise EvaluationError(f"features: {file} does not fit {architecture}: {error}") from error
+def _from_file(known: Architecture, file: Path, *, logits: bool) -> nn.Module:
+    tensors = architectures.read(file)
+    model = known.make(classes=known.classes(tensors) if logits else 0)
+    wanted, head = model.state_dict(), f"{known.classifier}."
+    kept = {key: tensor for key, tensor in tensors.items() if key in wanted or not key.startswith(head)}
+    architectures.fill(model, kept, name=f"{known.name} in {file.name}")
     return model

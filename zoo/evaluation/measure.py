@@ -9,8 +9,9 @@ import torch
 from tqdm import tqdm
 
 from zoo.data import images
+from zoo.data.corruption import Corruption
 from zoo.errors import EvaluationError
-from zoo.evaluation import protocol, report, throughput
+from zoo.evaluation import protocol, report, restoration, throughput
 from zoo.evaluation.levels import Climb
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def evaluate(
     train: Any = None,
     samples: int = 0,
     features: str | None = None,
+    corrupt: str | None = None,
     batch_size: int = 256,
     seed: int = 0,
     progress: bool = False,
@@ -39,6 +41,8 @@ def evaluate(
         train: data whose ``train`` part the yardsticks and classifiers are fitted on; the same data unless given.
         samples: how many samples FID and KID compare with the real images; 0 for neither.
         features: the network that judges: a timm model, ``NAME=FILE.safetensors``, or the folder of a saved stack.
+        corrupt: also how much of images that suffered this comes back, as ``noise=0.3`` or ``mask=0.5``.
+        classifier: the network whose accuracy on what came back is measured: see ``recognition.judge_of``.
         batch_size: images at once.
         seed: of everything that is drawn: same seed, same report, but for the throughput.
         progress: show a bar.
@@ -56,6 +60,7 @@ def evaluate(
         )
     if batch_size < 1:
         raise EvaluationError(f"batch_size={batch_size}: at least one image at once")
+    corruption = None if corrupt is None else Corruption.parse(corrupt)
     test = images(data, stack.input_shape, split=split)
     fitting = images(data if train is None else train, stack.input_shape, split="train")
     chosen = _chosen(fitting, stack, seed)
@@ -63,8 +68,15 @@ def evaluate(
     with protocol.measuring(stack):
         # first, because it may turn out that the stack cannot sample, or that there is no such network
         generation = _judged(stack, test, samples=samples, features=features, seed=seed) if features else None
+        recognition = (
+            _recognised(stack, test, classifier=classifier, train=fitting, batch_size=batch_size, progress=progress)
+            if classifier else None
+        )  # fmt: skip
         climb = Climb(stack, test, chosen, batch_size=batch_size, seed=seed)
         levels = [climb.measure(number) for number in numbers]
+        restored = {} if corruption is None else {
+            "restoration": restoration.restore(stack, test, corruption, batch_size=batch_size, seed=seed)
+        }  # fmt: skip
         speed = throughput.speed(stack, test.batch(slice(0, batch_size))) if levels else None
     found = _finite({
         "protocol": protocol.describe(stack, test, fitting, len(chosen), seed=seed),
@@ -72,6 +84,8 @@ def evaluate(
         "end_to_end": levels[-1]["reconstruction"] if levels else None,
         "throughput": speed,
         "generation": generation,
+        "recognition": recognition,
+        **restored,
     })  # fmt: skip
     if fitting.fingerprint == test.fingerprint:
         found["notes"].append("the yardsticks were fitted on the very images that are measured: give train=")
@@ -83,6 +97,12 @@ def _judged(stack: Stack, real: Images, **options: Any) -> dict[str, Any]:
     from zoo.evaluation import generation  # and with it timm, which takes seconds to import and is seldom needed
 
     return generation.judge(stack, real, **options)
+
+
+def _recognised(stack: Stack, test: Images, **options: Any) -> dict[str, Any]:
+    from zoo.evaluation import recognition  # and with it timm, likewise
+
+    return recognition.recognise(stack, test, **options)
 
 
 def _chosen(fitting: Images, stack: Stack, seed: int) -> Images:

@@ -148,7 +148,24 @@ def _sentences(report: Report) -> list[str]:
             f"FID {number(found['fid'])}, KID {number(found['kid'])} +- {number(found['kid_std'])}: "
             f"{found['samples']:,} samples, {found['real']:,} real images, features of {found['features']['network']}"
         )
+    if report.get("restoration"):
+        found = report["restoration"]
+        sentences.append(
+            f"of images with {found['corrupt']}, {found['psnr_corrupted']:.2f} dB from the clean ones, what comes back "
+            f"is {found['psnr']:.2f} dB from them (MSE {number(found['mse_corrupted'])} and {number(found['mse'])})"
+        )
+    if report.get("recognition"):
+        sentences.append(_recognition(report["recognition"]))
     return sentences + list(report.get("notes", []))
+
+
+def _recognition(found: Report) -> str:
+    levels = ", ".join(f"{_fixed(right, 3)} through level {number}" for number, right in enumerate(found["levels"], 1))
+    left = f"; {found['unknown']} more classes it does not know" if found["unknown"] else ""
+    return (
+        f"accuracy of {found['classifier']['network']} {_fixed(found['originals'], 3)} on {found['images']:,} images of "
+        f"{found['classes']} classes, {levels}{left}"
+    )
 
 
 def _protocol(report: Report) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -180,6 +181,11 @@ class Bench:
 def batches(shown: Images) -> Iterator[Tensor]:
     """All images in order, some at a time."""
     return (shown.batch(slice(start, start + AT_ONCE)) for start in range(0, len(shown), AT_ONCE))
+
+
+def as_file(name: str) -> str:
+    """A name of a run as a part of a path: letters, digits and single dashes."""
+    return "-".join(re.findall(r"[A-Za-z0-9_]+", name))
 
 
 def at(folder: Path, levels: int | None = None) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from zoo.experiments.bench import at
 from zoo.experiments.judging import kid
 from zoo.pictures.grids import labelled
 
@@ -18,26 +19,38 @@ SHOWN = 16
 
 
 def run(recipe: Recipe, bench: Bench) -> Page:
-    """Train a stack for each kind of noise; measure it from the mean, from draws, and by samples from the prior."""
-    page = bench.page()
+    """Train a stack for each kind of noise, and a level of vectors on each; measure means, draws and samples."""
+    page, above = bench.page(), recipe.settings["above"]
     runs = {name: bench.train(name, sentence) for name, sentence in recipe.stacks.items()}
+    upper = {name: bench.train(f"{name}-above", f"{at(found.folder)}/{above}") for name, found in runs.items()}
     judge = bench.judge(next(iter(runs.values())).stack)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, found in runs.items():
-        drawn = found.stack.sample(recipe.settings["samples"], seed=0)
+        maps, vectors = (
+            kid(judge, bench.test(stack), stack.sample(recipe.settings["samples"], seed=0))
+            for stack in (found.stack, upper[name].stack)
+        )
         rows.append({"noise": name, "MSE of means": bench.error(found.stack), "MSE of draws": _drawn(found, bench),
-                     **kid(judge, bench.test(found.stack), drawn)})  # fmt: skip
+                     "KID of maps from the prior": maps["KID"], f"KID with {above} above": vectors["KID"],
+                     "± KID": vectors["± KID"], f"MSE with {above} above": bench.error(upper[name].stack)})  # fmt: skip
     page.table("Equal budgets", rows)
     page.say(
-        f"KID is on the features of a classifier with a test accuracy of {judge.accuracy:.3f}, trained on the data."
+        f"KID is on the features of a classifier with a test accuracy of {judge.accuracy:.3f}, trained on the data. "
+        "The prior knows nothing of how the pixels of a map hang together, whatever the noise; a level of vectors "
+        "above does, and through it the source samples."
     )
-    samples = [found.stack.sample(SHOWN, seed=1) for found in runs.values()]
-    images = [bench.test(next(iter(runs.values())).stack).batch(slice(0, SHOWN)), *samples]
-    path = labelled(images, bench.folder / "samples.png", title="Samples from the prior", beside=["images", *runs])
-    page.picture(path, "Samples from the prior, by kind of noise")
-    by_name = {row["noise"]: row for row in rows}
-    page.claim("shared noise gives better samples than local noise", by_name["shared"]["KID"] < by_name["local"]["KID"],
-               f"KID {by_name['shared']['KID']:.3f} against {by_name['local']['KID']:.3f}")  # fmt: skip
+    images = bench.test(next(iter(runs.values())).stack).batch(slice(0, SHOWN))
+    for title, file, shown in (
+        ("Maps from the prior", "maps.png", runs),
+        (f"Samples through {above}", "samples.png", upper),
+    ):
+        drawn = [images, *(found.stack.sample(SHOWN, seed=1) for found in shown.values())]
+        page.picture(labelled(drawn, bench.folder / file, title=title, beside=["images", *runs]), title)
+    local, shared = (
+        next(row[f"KID with {above} above"] for row in rows if row["noise"] == name) for name in ("local", "shared")
+    )
+    page.claim("shared noise gives better samples than local noise", shared < local,
+               f"KID {shared:.3f} against {local:.3f}, through a level above")  # fmt: skip
     return page
 
 

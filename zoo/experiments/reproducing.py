@@ -13,7 +13,9 @@ from zoo.experiments.recipes import Recipe, read
 if TYPE_CHECKING:
     from zoo.experiments.page import Page
 
-EXPERIMENTS = ("depth", "heads", "modes", "noise", "sweep", "transfer", "unusual")
+EXPERIMENTS = (
+    "denoising", "depth", "embedding", "heads", "ladder", "losses", "modes", "noise", "sweep", "transfer", "unusual",
+)
 """Modules beside this one, each with ``run(recipe, bench) -> Page``."""
 
 

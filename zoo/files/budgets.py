@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from torch.nn.modules import module as modules
 
+from zoo.catalogue import is_from_catalogue
 from zoo.errors import FileError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def within_budget(headers: Iterable[Header], where: str) -> Iterator[None]:
                 )
 
     def tensor(_: nn.Module, __: str, value: Tensor | None) -> None:
-        spend(tensors=1, numbers=0 if value is None else value.numel())
+        spend(tensors=1, numbers=0 if value is None or is_from_catalogue() else value.numel())
 
     def module(_: nn.Module, __: str, ___: nn.Module | None) -> None:
         spend(modules=1)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from zoo.data import Images
     from zoo.stack import Stack
 
-SAMPLE_ROWS, CLASS_ROWS, PAIRS, STEPS = 8, 10, 6, 9
+SAMPLE_ROWS, CLASS_ROWS, DRAWN_ROWS, PAIRS, STEPS = 10, 10, 3, 6, 9
 SCATTERED = 2000  # codes, at most
 
 _log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def draw(
     seed: int = 0,
     history: str | Path | None = None,
 ) -> list[Path]:
-    """Draw a stack at work: reconstructions, samples, interpolation, codes and curves, each a PNG in ``out_dir``.
+    """Draw a stack at work: what comes back, samples, draws, ways, codes and curves, each a PNG in ``out_dir``.
 
     Args:
         stack: on whatever device it is; its mode is put back afterwards.
@@ -54,7 +54,10 @@ def draw(
     shown = images(data, stack.input_shape, split=split)
     easel = Easel(stack, shown, Path(out_dir), seed=seed)
     log = Path(history) if history is not None else Path(out_dir) / "history.jsonl"
-    pictures = (easel.reconstructions, easel.samples, easel.interpolation, easel.codes, partial(easel.curves, log))
+    pictures = (
+        easel.reconstructions, easel.samples, easel.similar, easel.interpolation, easel.codes,
+        partial(easel.curves, log),
+    )  # fmt: skip
     written: list[Path] = []
     with _looking(stack):
         for picture in pictures:
@@ -104,6 +107,16 @@ class Easel:
         title = f"samples of each class, seed {self.seed}: {_cut(str(self.stack.spec), 70)}"
         beside = [_cut(names.get(label, f"label {label}"), 26) for label in labels]
         return labelled(rows, self.folder / "samples.png", title=title, beside=beside)
+
+    def similar(self) -> Path:
+        """Images, what their posteriors' means decode to, and draws from these posteriors."""
+        self._need_levels()
+        columns = fitting(self._images(1), SAMPLE_ROWS)
+        x = self._images(columns)
+        noisy = [self.stack.similar(x, seed=self.seed + number) for number in range(DRAWN_ROWS)]
+        rows = [x, self.stack.similar(x, noise=False), *noisy]
+        beside = ["images", "mean", *(f"draw {number}" for number in range(1, DRAWN_ROWS + 1))]
+        return labelled([row.cpu() for row in rows], self.folder / "similar.png", title=self.about, beside=beside)
 
     def interpolation(self) -> Path:
         """From image to image, the images themselves at both ends."""

@@ -25,6 +25,8 @@ class Plot:
         logarithmic: the vertical axis.
         levels: horizontal lines to compare with, by name.
         dashed: names of lines that are somebody else's.
+        ratios: the horizontal axis is logarithmic as well.
+        marks: places on the horizontal axis, by name.
     """
 
     across: str
@@ -33,6 +35,8 @@ class Plot:
     logarithmic: bool = False
     levels: Mapping[str, float] | None = None
     dashed: Sequence[str] = ()
+    ratios: bool = False
+    marks: Mapping[str, float] | None = None
 
 
 def lines(plots: Sequence[Plot], path: Path, *, title: str) -> Path:
@@ -52,6 +56,10 @@ def lines(plots: Sequence[Plot], path: Path, *, title: str) -> Path:
             )
         for name, value in (plot.levels or {}).items():
             drawn[name] = axes.axhline(value, color="grey", linestyle="--", linewidth=1)
+        for number, (name, value) in enumerate((plot.marks or {}).items()):
+            drawn[name] = axes.axvline(value, color=f"C{len(names) + number}", linestyle=":", linewidth=1.5)
+        if plot.ratios:
+            axes.set_xscale("log")
         if plot.logarithmic:
             axes.set_yscale("log")
         axes.set_xlabel(plot.across, fontsize=9)

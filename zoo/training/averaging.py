@@ -51,9 +51,11 @@ class Average:
         if self.live:
             torch._foreach_copy_(self.live, [state[name] for name in self.names])
 
-    def state(self) -> dict[str, Tensor]:
-        """The averages by the parameters' names."""
-        return dict(zip(self.names, self.averages, strict=True))
+    def state(self, part: nn.Module | None = None) -> dict[str, Tensor]:
+        """The averages by the parameters' names, of all or of a part of the module."""
+        found = zip(self.names, self.live, self.averages, strict=True)
+        own = None if part is None else {id(parameter) for parameter in part.parameters()}
+        return {name: average for name, live, average in found if own is None or id(live) in own}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Continue from a saved ``state``."""

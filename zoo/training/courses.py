@@ -46,6 +46,9 @@ class Course:
         scale: on the learning rate.
         opens: the first course of its level: the learner is shown a sample of the source.
         closes: the last course of its level: the level's codes are then brought to unit scale.
+        seeds: of the learner's members; None: the run's seed for the one there is.
+        factors: of the members, on the learning rate.
+        pace: the factor on the learning rate by the part of the course that is done; None: as the run's schedule says.
     """
 
     number: int
@@ -59,13 +62,19 @@ class Course:
     scale: float = 1.0
     opens: bool = True
     closes: bool = True
+    seeds: tuple[int, ...] | None = None
+    factors: tuple[float, ...] = (1.0,)
+    pace: Callable[[float], float] | None = None
 
     def rates(self) -> dict[str, tuple[nn.Parameter, float]]:
         """What learns, by name, each with its factor on the learning rate; parameters that a stage froze do not."""
-        rates = {}
-        for name, parameter in self.learner.named_parameters():
-            _, inside, within = name.partition("stage.")
-            factor = self.phase.rate(within) if inside else 1.0
-            if parameter.requires_grad and factor > 0:
-                rates[name] = (parameter, factor)
-        return rates
+        return {
+            f"{place}.{name}" if place else name: (parameter, factor)
+            for place, member in enumerate(self.learner.members)
+            for name, parameter in member.named_parameters()
+            if parameter.requires_grad and (factor := self._factor(name) * self.factors[place]) > 0
+        }
+
+    def _factor(self, name: str) -> float:
+        _, inside, within = name.partition("stage.")
+        return self.phase.rate(within) if inside else 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from accelerate.accelerator import Accelerator
 
-from zoo import codes, files
+from zoo import builder, codes, files
 from zoo.cache.folder import held_if_free
 from zoo.data import images
 from zoo.data.augmentation import Augmented
@@ -24,13 +24,16 @@ from zoo.training.courses import Course
 from zoo.training.interrupts import InterruptedTrainingError, listening
 from zoo.training.loop import Loop
 from zoo.training.material import Material
+from zoo.training.members import Members, Stacks, check_together
 from zoo.training.objectives import HeadLearner, LevelInCodes, LevelInPixels, WholeStack
-from zoo.training.options import DEFAULT_EPOCHS, Options
+from zoo.training.options import AUTO, DEFAULT_EPOCHS, Options
 from zoo.training.progress import Reporter, trackers
+from zoo.training.rates import SPAN, STEPS, Sweep, can_be_swept, sweep
 from zoo.training.schedules import Spent
+from zoo.training.together import Together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from os import PathLike
 
     from zoo.data import Images
@@ -81,31 +84,166 @@ def fit(
     train = images(data, stack.input_shape, split="train", strict=strict)
     held = None if val is None else images(val, stack.input_shape, split="val", strict=strict)
     _check_labels(stack, chosen, [train, *([] if held is None else [held])])
-    material = Material.of(train, held, seed=chosen.seed)
-    with ExitStack() as closing:
-        where = Path(closing.enter_context(tempfile.TemporaryDirectory())) if out is None else Path(out)
-        run = _Fit(stack, chosen, where, material, lasting=out is not None, visible=progress)
-        if run.lasting and run.accelerator.is_main_process:
-            closing.enter_context(_alone_in(where))
-        closing.enter_context(randomness.apart(run.accelerator.device, chosen.seed % 2**32))
-        run.interrupt = closing.enter_context(listening())
-        run.go(resume)
+    material = Material.of(train, held, seed=chosen.seed, fold=chosen.folds)
+    _carry_out([stack], chosen, material, out=out, resume=resume, progress=progress)
     return stack
 
 
+def fit_together(
+    stacks: Sequence[Stack],
+    data: Any,
+    *,
+    seeds: Sequence[int] | None = None,
+    rates: Sequence[float] | None = None,
+    out: str | PathLike[str] | None = None,
+    val: Any = None,
+    resume: bool | str = False,
+    progress: bool = True,
+    strict: bool = False,
+    **options: Any,
+) -> list[Stack]:
+    """Train the top levels of several stacks at once, in place, and return the stacks.
+
+    The levels have one shape and stand on the same trained levels, or on pixels. Only the weights of their terms may
+    differ, and what is given here for each: a seed and a learning rate. Each comes to what ``fit`` with ``level=`` its
+    number, its seed and its rate would have come to, as far as a batched product rounds like a single one; what it is
+    worth on a machine, ``python -m benchmarks together`` tells.
+
+    Args:
+        stacks: fresh from ``zoo.build``, or trained before.
+        data: what ``zoo.data.images`` takes.
+        seeds: of each, for order and draws; those of ``options`` and the numbers after it unless given.
+        rates: the highest learning rate of each; ``lr`` for all unless given.
+        out: a folder for the run. The stacks are saved in ``1``, ``2`` and so on in it.
+        val: images to choose the best weights by; a seeded 5 % of the training images, the same for all, where None.
+        resume: go on with the run in ``out``.
+        progress: show bars.
+        strict: refuse data with unreadable files instead of passing over them.
+        **options: see ``zoo.training.Options``, without ``level`` and ``compile``.
+
+    Raises:
+        TrainingError: the stacks cannot learn at once; or what ``fit`` says.
+        DataError: the images cannot be read.
+
+    >>> import torch, zoo
+    >>> stacks = [zoo.build(f"8x8x1/fc2+kl({weight})") for weight in (0.5, 1, 2)]
+    >>> stacks = zoo.fit_together(stacks, torch.rand(64, 1, 8, 8), steps=2, progress=False)
+    """
+    chosen = check_together(stacks, _options(options))
+    train = images(data, stacks[0].input_shape, split="train", strict=strict)
+    held = None if val is None else images(val, stacks[0].input_shape, split="val", strict=strict)
+    material = Material.of(train, held, seed=chosen.seed, fold=chosen.folds)
+    members = Members.of(len(stacks), chosen, seeds, rates)
+    _carry_out(stacks, chosen, material, members=members, out=out, resume=resume, progress=progress)
+    return [*stacks]
+
+
+def find_lr(
+    stack: Stack | str,
+    data: Any,
+    *,
+    level: int | None = None,
+    steps: int = STEPS,
+    span: tuple[float, float] = SPAN,
+    progress: bool = True,
+    strict: bool = False,
+    **options: Any,
+) -> Sweep:
+    """Look what one level's loss does while the learning rate rises, and suggest a rate; the stack stays as it is.
+
+    Args:
+        stack: or the sentence of one. Levels below the one that is swept have to be trained.
+        data: what ``zoo.data.images`` takes.
+        level: which one; the first that is not trained, else the top one, where None.
+        steps: of the sweep, which passes twice over its batches.
+        span: the lowest and the highest rate.
+        progress: show bars.
+        strict: refuse data with unreadable files instead of passing over them.
+        **options: see ``zoo.training.Options``: the batch size, the optimiser and so on.
+
+    Raises:
+        TrainingError: a level below is not trained, or the level does not learn by a rate.
+        DataError: the images cannot be read.
+
+    >>> import torch, zoo
+    >>> found = zoo.find_lr("8x8x1/fc4(hidden=[16])", torch.rand(640, 1, 8, 8), steps=20, progress=False)
+    >>> sorted(found.suggestions), found.suggested == found.suggestions["valley"]
+    (['minimum', 'steep', 'valley'], True)
+    """
+    stack = builder.build(stack, seed=options.get("seed", 0)) if isinstance(stack, str) else stack
+    chosen = replace(_options(options), level=_swept_level(stack, level))
+    _check_terms(stack, chosen)
+    train = images(data, stack.input_shape, split="train", strict=strict)
+    _check_labels(stack, chosen, [train])
+    material = Material.of(train, None, seed=chosen.seed)
+    device, modes = stack.device, {module: module.training for module in stack.modules()}
+    with ExitStack() as closing:
+        where = Path(closing.enter_context(tempfile.TemporaryDirectory()))
+        run = _Fit([stack], None, chosen, where, material, lasting=False, visible=progress)
+        closing.enter_context(randomness.apart(run.accelerator.device, chosen.seed % 2**32))
+        run.interrupt = closing.enter_context(listening())
+        found = run.look(steps=steps, span=span)
+    stack.to(device)
+    for module, training in modes.items():
+        module.training = training
+    return found
+
+
+def _carry_out(
+    stacks: Sequence[Stack],
+    options: Options,
+    material: Material,
+    *,
+    members: Members | None = None,
+    out: str | PathLike[str] | None,
+    resume: bool | str,
+    progress: bool,
+) -> None:
+    with ExitStack() as closing:
+        where = Path(closing.enter_context(tempfile.TemporaryDirectory())) if out is None else Path(out)
+        run = _Fit(stacks, members, options, where, material, lasting=out is not None, visible=progress)
+        if run.lasting and run.accelerator.is_main_process:
+            closing.enter_context(_alone_in(where))
+        closing.enter_context(randomness.apart(run.accelerator.device, options.seed % 2**32))
+        run.interrupt = closing.enter_context(listening())
+        run.go(resume)
+
+
 class _Fit:
-    """One call of ``fit``."""
+    """One call of ``fit``, or of ``fit_together``.
+
+    Args:
+        stacks: what is trained. What is below their top levels is the same in all of them.
+        members: what differs, where there are several.
+        options: how to train.
+        where: the run's folder.
+        material: the images.
+        lasting: keep what is in the folder.
+        visible: show bars.
+    """
 
     def __init__(
-        self, stack: Stack, options: Options, where: Path, material: Material, *, lasting: bool, visible: bool
+        self,
+        stacks: Sequence[Stack],
+        members: Members | None,
+        options: Options,
+        where: Path,
+        material: Material,
+        *,
+        lasting: bool,
+        visible: bool,
     ) -> None:
-        self.stack, self.options, self.where, self.material = stack, options, where, material
+        self.stacks, self.members, self.stack = stacks, members, stacks[0]
+        self.whole = self.stack if members is None else Stacks(stacks)
+        self.options, self.where, self.material = options, where, material
         self.lasting = lasting
         self.accelerator = Accelerator(log_with=[*trackers(lasting=lasting)] or None, project_dir=where / "logs")
         self.reporter = Reporter(where if lasting else None, self.accelerator, visible=visible)
         self.shelf = Shelf(where / "checkpoints") if lasting else None
         self.interrupt: Any = None
         self.gains: bool | None = None
+        self.found: dict[str, dict[str, float]] = {}
+        """The learning rates that were found, by level: the one that is taken, and what else was suggested."""
 
     def go(self, resume: bool | str) -> None:
         """Every course of the plan, from the first that is not finished."""
@@ -116,11 +254,8 @@ class _Fit:
             self.accelerator.init_trackers("tensorboard")
         # From the start, and not level by level as they are trained: a level that was trained by a process before this
         # one has to lie in memory as it did there, or its convolutions round otherwise.
-        self.stack.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        loop = Loop(
-            self.stack, self.options, accelerator=self.accelerator, reporter=self.reporter,
-            shelf=self.shelf, interrupt=self.interrupt, gains=self._gains(),
-        )  # fmt: skip
+        self.whole.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        loop = self._loop()
         if saved is not None:
             loop.spent = Spent(**saved.facts["spent"])
         for number, prepare in enumerate(self._plan()):
@@ -128,13 +263,67 @@ class _Fit:
                 continue
             course = prepare(number)
             if course is not None:
+                loop.options = replace(self.options, lr=self._rate(loop, course))
                 steps = loop.run(course, saved if saved is not None and saved.course == number else None)
+                if isinstance(course.learner, Together):
+                    course.learner.release()
                 self._finish(course, steps, loop.spent)
-        self.stack.to("cpu").eval()
+        self.whole.to("cpu").eval()
         if self.lasting:
             self.accelerator.end_training()  # type: ignore[no-untyped-call]
-            self.reporter.say(f"saving the stack in {self.where}")
-            self.stack.save(self.where)
+            for stack, folder in zip(self.stacks, self._folders(), strict=True):
+                self.reporter.say(f"saving the stack in {folder}")
+                stack.save(folder)
+
+    def _rate(self, loop: Loop, course: Course) -> float:
+        """The highest rate of a course: that of the run, or its level's own, found before its first course with terms.
+
+        What was found is written down, so that a run which is resumed takes the same.
+        """
+        level = str(course.level)
+        if self.options.lr != AUTO or (level not in self.found and not can_be_swept(course)):
+            return self.options.rate
+        if level not in self.found:
+            found = self._swept(loop, course)
+            self.found[level] = {AUTO: found.suggested, **found.suggestions}
+            self.reporter.say(f"level {level}: a learning rate of {found.suggested:.2g}, as a sweep suggests")
+            if self.lasting and self.accelerator.is_main_process:
+                run = {**records.read(self.where), records.RATES: self.found}
+                files.write_json(self.where / records.RUN, run)
+        return self.found[level][AUTO]
+
+    def _swept(self, loop: Loop, course: Course, **how: Any) -> Sweep:
+        try:
+            return sweep(loop, course, **how)
+        except InterruptedTrainingError as stopped:
+            kept = " The same command with --resume (resume=True) goes on." * self.lasting
+            raise InterruptedTrainingError(
+                f"stopped while looking for the learning rate of level {course.level}.{kept}"
+            ) from stopped
+
+    def look(self, **how: Any) -> Sweep:
+        """Sweep the first course of the plan that can be."""
+        self.whole.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        loop = self._loop()
+        for number, prepare in enumerate(self._plan()):
+            course = prepare(number)
+            if course is not None and can_be_swept(course):
+                return self._swept(loop, course, **how)
+        raise TrainingError(
+            f"level {self.options.level} of {self.stack.spec} has nothing that learns by a rate, or learns against "
+            "an adversary, whose loss says nothing about how well it learns"
+        )
+
+    def _loop(self) -> Loop:
+        return Loop(
+            self.whole, self.options, accelerator=self.accelerator, reporter=self.reporter,
+            shelf=self.shelf, interrupt=self.interrupt, gains=self._gains(),
+        )  # fmt: skip
+
+    def _folders(self) -> list[Path]:
+        if self.members is None:
+            return [self.where]
+        return [self.where / str(number) for number in range(1, len(self.stacks) + 1)]
 
     def _plan(self) -> Iterator[Callable[[int], Course | None]]:
         """The courses in order, each made when its turn comes: its codes need the levels below.
@@ -163,10 +352,16 @@ class _Fit:
         if first and self.stack.level(level).trained:
             return None
         in_pixels = level > 1 and (phase.loss_in or self.options.loss_in) == "pixels"
-        learner = (LevelInPixels if in_pixels else LevelInCodes)(self.stack, level, phase)
+        kind = LevelInPixels if in_pixels else LevelInCodes
+        learners = [kind(stack, level, phase) for stack in self.stacks]
+        for learner in learners:
+            learner.corruption = self.options.corruption if level == 1 or in_pixels else None
         source = self._images() if level == 1 or in_pixels else self._codes(level - 1)
         title = phase.name or ("pixels" if level == 1 or in_pixels else "codes")
-        return Course(number, level, title, learner, source, self._validate, phase, **turn)
+        if self.members is None:
+            return Course(number, level, title, learners[0], source, self._validate, phase, **turn)
+        turn |= {"seeds": self.members.seeds, "factors": self.members.factors}
+        return Course(number, level, title, Together(learners), source, self._validate, phase, **turn)
 
     def _head(self, number: int) -> Course:
         levels = len(self.stack.levels)
@@ -178,6 +373,7 @@ class _Fit:
     def _refinement(self, number: int) -> Course:
         """Everything end to end. Nothing is prepared again, and only the top level's scale is measured anew."""
         learner = WholeStack(self.stack)
+        learner.corruption = self.options.corruption
         return Course(
             number, learner.number, "refine", learner, self._images(), self._validate, scale=REFINE_RATE, opens=False
         )
@@ -220,6 +416,8 @@ class _Fit:
             loss += learner(learner.from_images(x), labels).total.item() * len(x)
             x_hat = learner.reconstruct(x)
             if x_hat is not None:
+                if start == 0:
+                    self.reporter.keep(x, x_hat)
                 error += (x_hat - x).square().mean().item() * len(x)
                 pixels = error
         count = len(self.material.held)
@@ -229,21 +427,26 @@ class _Fit:
     def _finish(self, course: Course, steps: int, spent: Spent) -> None:
         """Bring a finished level's codes to unit scale, and record that the course is over."""
         if course.closes:
-            level, kept = self.stack.level(course.level), self.material.kept
-            size = torch.Size(level.code_shape).numel()
-            order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(self.options.seed))
-            few = kept.subset(order[: max(2, min(len(kept), FINISHED_ELEMENTS // size))])
-            batches = (few.batch(slice(start, start + 250)) for start in range(0, len(few), 250))
-            level.finish(self.stack.posterior(x.to(self.stack.device), course.level) for x in batches)
+            for place, stack in enumerate(self.stacks):
+                self._scale(stack, course.level, self.options.seed if course.seeds is None else course.seeds[place])
         if self.shelf is not None and self.accelerator.is_main_process:
             facts = {"history": self.reporter.length(), "spent": asdict(spent)}
             done = Checkpoint(course.number, steps, finished=True, facts=facts)
-            done.put("stack", dict(self.stack.state_dict()))
+            done.put("stack", dict(self.whole.state_dict()))
             self.shelf.save(done)
+
+    def _scale(self, stack: Stack, number: int, seed: int) -> None:
+        """Bring a finished level's codes to unit scale."""
+        level, kept = stack.level(number), self.material.kept
+        size = torch.Size(level.code_shape).numel()
+        order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(seed))
+        few = kept.subset(order[: max(2, min(len(kept), FINISHED_ELEMENTS // size))])
+        batches = (few.batch(slice(start, start + 250)) for start in range(0, len(few), 250))
+        level.finish(stack.posterior(x.to(stack.device), number) for x in batches)
 
     def _resumed(self, resume: bool | str) -> Checkpoint | None:
         """The checkpoint to go on from, put into the stack; None where there is none yet."""
-        now = records.describe(self.stack, self.options, self.material)
+        now = records.describe(self.stacks, self.options, self.material, self.members)
         if not resume:
             if self.shelf is not None and self.shelf.load("last") is not None:
                 raise TrainingError(f"{self.where} holds a run already: resume it (--resume), or choose another folder")
@@ -253,7 +456,7 @@ class _Fit:
             self.reporter.cut(0)
             return None
         then = records.read(self.where)
-        self.gains = then.get("gains")
+        self.gains, self.found = then.get("gains"), then.get(records.RATES, {})
         saved = (
             None if self.shelf is None else self.shelf.load("best" if resume == "best" else "last", self.reporter.warn)
         )
@@ -262,7 +465,7 @@ class _Fit:
         records.compare(then, now, self.where, begun=saved is not None, warn=self.reporter.warn)
         if saved is not None:
             try:
-                self.stack.load_state_dict(saved.section("stack"))
+                self.whole.load_state_dict(saved.section("stack"))
             except RuntimeError as error:
                 raise TrainingError(
                     f"the checkpoint in {self.where} does not fit this stack; it may be of another version of the zoo "
@@ -302,6 +505,19 @@ def _options(options: dict[str, Any]) -> Options:
 def _finished(stack: Stack) -> int:
     """How many levels were brought by the sentence, trained already."""
     return 0 if stack.brought is None else stack.brought.levels
+
+
+def _swept_level(stack: Stack, level: int | None) -> int:
+    """The level that is swept: the one that is named, else the first that is not trained, else the top one."""
+    trained = [bool(part.trained) for part in stack.lower()]
+    top = len(trained) + (stack.head is not None)
+    level = level or (trained.index(False) + 1 if False in trained else top)
+    if not all(trained[: level - 1]):
+        raise TrainingError(
+            f"level {level} learns from the codes of those below, and level {trained.index(False) + 1} is not trained: "
+            "train it first, or leave out level"
+        )
+    return level
 
 
 def _check_labels(stack: Stack, options: Options, shown: list[Images]) -> None:

@@ -14,7 +14,7 @@ from accelerate.utils.random import set_seed
 
 from zoo.errors import TrainingError
 from zoo.phases import END, Moment
-from zoo.training import precision, randomness, schedules
+from zoo.training import precision, randomness, schedules, stillness
 from zoo.training.averaging import Average
 from zoo.training.checkpoints import Checkpoint
 from zoo.training.interrupts import InterruptedTrainingError
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from zoo.training.checkpoints import Shelf
     from zoo.training.courses import Course
     from zoo.training.interrupts import Interrupt
-    from zoo.training.objectives import Losses
+    from zoo.training.members import Stacks
+    from zoo.training.objectives import Learner, Losses
     from zoo.training.options import Options
     from zoo.training.progress import Reporter
 
@@ -60,7 +61,7 @@ class Loop:
 
     def __init__(
         self,
-        stack: Stack,
+        stack: Stack | Stacks,
         options: Options,
         *,
         accelerator: Accelerator,
@@ -97,18 +98,22 @@ class _Run:
         self.loop, self.course, self.options = loop, course, loop.options
         self.device = loop.accelerator.device
         self.whole, self.spent = schedules.budget(self.options, len(course.source)), loop.spent
-        self.budget = self.whole.part(course.share, spent=loop.spent, most=course.phase.steps)
+        self.budget = self.whole.part(course.share, spent=loop.spent, most=self._most())
         self.batch_size = course.phase.batch_size or self.options.batch_size
         self.step, self.elapsed, self.enough = 0, 0.0, False
-        self.first_loss: float | None = None
-        self.best: tuple[float, dict[str, Tensor]] | None = None
+        self.curve: list[float] = []
+        self.first_losses: list[float] = []
+        self.best: list[tuple[float, dict[str, Tensor]]] = []
+        """By member of the learner, which is one of its own as a rule: the least loss, and the weights that had it."""
         self.yardstick: dict[str, float] = {}
         self.order: tuple[int, Tensor] | None = None
-        seed = zlib.crc32(f"{self.options.seed}/{course.number}".encode())
-        set_seed(seed)
-        self.seed = seed
-        if resumed is None and course.opens:
-            self._prepare()
+        seeds = course.seeds or (self.options.seed,)
+        self.seeds = [zlib.crc32(f"{seed}/{course.number}".encode()) for seed in seeds]
+        for place, (member, seed) in enumerate(zip(course.learner.members, self.seeds, strict=True)):
+            set_seed(seed)
+            if resumed is None and course.opens:
+                self._prepare(member)
+            course.learner.begin(place, self.device)
         course.learner.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.stage, self.critics = players(course, self.options)
         self.average = Average(course.learner, self.options.ema)
@@ -117,6 +122,12 @@ class _Run:
         else:
             self._restore(resumed)
         self.forward = torch.compile(course.learner) if self.options.compile else course.learner
+
+    def _most(self) -> int | None:
+        """The steps that the phase takes at the most."""
+        phase, batch_size = self.course.phase, self.course.phase.batch_size or self.options.batch_size
+        passes = phase.epochs and phase.epochs * schedules.steps_per_epoch(len(self.course.source), batch_size)
+        return min((most for most in (phase.steps, passes) if most is not None), default=None)
 
     def go(self) -> None:
         """All steps, with validations and checkpoints on the way."""
@@ -131,15 +142,14 @@ class _Run:
             self._steps(per_step)
         finally:
             reporter.stop()
-        if self.step % max(1, self._validate_every()) or self.best is None:
+        if self.step % max(1, self._validate_every()) or not self.best:
             self._validate()
-        if self.best is not None:
-            self.average.put(self.best[1])
+        self.average.put(self._best_state())
         course.learner.zero_grad(set_to_none=True)
         course.learner.eval()
 
     def _steps(self, per_step: int) -> None:
-        self.course.learner.train()
+        stillness.train(self.course.learner)
         since_line, since_save = perf_counter(), perf_counter()
         start, images = perf_counter() - self.elapsed, 0
         while not self.enough and (progress := self.budget.progress(self.step, self.elapsed)) < 1:
@@ -181,7 +191,9 @@ class _Run:
         batch, labels = self._batch()
         learner, moment = self.course.learner, self._moment(progress)
         learner.advance(moment)
-        factor = schedules.rate(self.options.schedule, progress, self.step, self.budget.warm_up) * self.course.scale
+        pace = (self.options.schedule, progress, self.step, self.budget.warm_up, self.options.milestones)
+        own = self.course.pace
+        factor = (schedules.rate(*pace) if own is None else own(progress)) * self.course.scale
         momentum = schedules.momentum(progress) if self.options.schedule == "onecycle" else learner.momentum
         for critic in self.critics:
             _learning(critic.parameters, on=False)
@@ -205,9 +217,8 @@ class _Run:
         per_epoch = schedules.steps_per_epoch(count, size)
         epoch, place = divmod(self.step, per_epoch)
         if self.order is None or self.order[0] != epoch:
-            generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed}/{epoch}".encode()))
-            self.order = (epoch, torch.randperm(count, generator=generator))
-        index = self.order[1][place * size : (place + 1) * size]
+            self.order = (epoch, torch.stack([_shuffled(count, f"{seed}/{epoch}") for seed in self.seeds]))
+        index = self.order[1][:, place * size : (place + 1) * size].flatten()
         batch = source.batch(index).to(self.device, non_blocking=True)
         if batch.ndim == 4:
             batch = batch.contiguous(memory_format=torch.channels_last)
@@ -217,19 +228,24 @@ class _Run:
         labels = self.course.source.labels if self.course.learner.labelled else None
         return None if labels is None else labels[index].to(self.device)
 
-    def _prepare(self) -> None:
-        """Show the learner a seeded sample of its source, for a start that knows the data."""
+    def _prepare(self, learner: Learner) -> None:
+        """Show a learner a seeded sample of its source, for a start that knows the data."""
         source = self.course.source
         one = source.batch(torch.zeros(1, dtype=torch.long)).numel()
         count = max(1, min(len(source), PREPARED_ELEMENTS // one))
         index = torch.randperm(len(source))[:count].sort().values
-        self.course.learner.prepare(source.batch(index).to(self.loop.stack.device), self._labels(index))
+        learner.prepare(source.batch(index).to(self.loop.stack.device), self._labels(index))
 
     def _choose_precision(self) -> bool:
         if self.options.precision != "auto" or self.stage is None:
             return self.options.precision == "bf16"
-        self.course.learner.train()
-        return self.loop.gains and precision.equal(self.course.learner, *self._batch())
+        if not self.loop.gains:
+            return False
+        learner = self.course.learner
+        stillness.train(learner)
+        batch, labels = self._batch()
+        parts = zip(learner.members, batch.chunk(len(learner.members)), strict=True)
+        return all(precision.equal(member, part, labels) for member, part in parts)
 
     def _precision(self) -> AbstractContextManager[None]:
         """Autocast for bf16; for fp32 nothing, unless the caller has autocast on: entering it shows in a small step."""
@@ -239,20 +255,25 @@ class _Run:
         return nullcontext()
 
     def _check(self, losses: Losses) -> None:
-        loss = losses.total.item()
-        self.first_loss = loss if self.first_loss is None else self.first_loss
-        limit = self.first_loss + EXPLODED * max(1.0, abs(self.first_loss))
-        if isfinite(loss) and loss < limit:
-            self.enough = self.course.phase.until is not None and loss < self.course.phase.until
-            return
-        terms = {name: value.item() for name, value in losses.terms.items()}
+        found = [losses.total.item()] if losses.each is None else losses.each.tolist()
+        self.first_losses = self.first_losses or found
+        until = self.course.phase.until
+        self.enough = until is not None and max(found) < until
+        for place, (loss, first) in enumerate(zip(found, self.first_losses, strict=True)):
+            if not isfinite(loss) or loss >= first + EXPLODED * max(1.0, abs(first)):
+                raise self._exploded(loss, losses, place)
+
+    def _exploded(self, loss: float, losses: Losses, place: int) -> TrainingError:
+        many = losses.each is not None
+        terms = {name: (value[place] if many else value).item() for name, value in losses.terms.items()}
         worst = next(
             (name for name, value in terms.items() if not isfinite(value)),
             max(terms, key=lambda name: abs(terms[name])),
         )
-        raise TrainingError(
-            f"level {self.course.level}: the loss {'exploded' if isfinite(loss) else 'is not finite'} "
-            f"at step {self.step} (term {worst}: {terms[worst]:.4g}; learning rate {self.options.lr:g}). "
+        which = f", stack {place + 1} of {len(self.seeds)}" if many else ""
+        return TrainingError(
+            f"level {self.course.level}{which}: the loss {'exploded' if isfinite(loss) else 'is not finite'} "
+            f"at step {self.step} (term {worst}: {terms[worst]:.4g}; learning rate {self.options.rate:g}). "
             f"{self._last_good()} Try a third of the learning rate, or a smaller weight for that term."
         )
 
@@ -264,14 +285,15 @@ class _Run:
         return f"The last good checkpoint, of step {saved.step}, is in {shelf.folder}."
 
     def _log(self, losses: Losses, norm: Tensor, images_per_second: float) -> None:
-        terms = {name: value.item() for name, value in losses.terms.items()}
+        terms = {name: value.mean().item() for name, value in losses.terms.items()}
         self.loop.reporter.show(terms)
         lr = self.stage.optimizer.param_groups[0]["lr"] if self.stage is not None else 0.0
         weights = self.course.learner.weights_now()
         measures = {name: value.item() for name, value in self.course.learner.measures().items()}
         self.loop.reporter.record(
             {**self._where(), "images_per_second": round(images_per_second, 1), "lr": lr,
-             "grad_norm": norm.item(), "loss": losses.total.item(), "terms": terms}
+             "grad_norm": norm.item(), "loss": losses.total.item() / len(self.seeds), "terms": terms}
+            | ({} if losses.each is None else {"losses": losses.each.tolist()})
             | ({"weights": weights} if weights else {})
             | ({"measures": measures} if measures else {})
         )  # fmt: skip
@@ -298,43 +320,61 @@ class _Run:
         """
         learner = self.course.learner.eval()
         yardstick = learner.weigh(END)
-        with self.average.in_place(), randomness.apart(self.device, seed=0), torch.inference_mode():
-            measured = self.course.validate(learner)
-        learner.train()
-        self.loop.reporter.record({**self._where(), "val": measured})
+        with self.average.in_place():
+            found = [self._measured(member) for member in learner.members]
+        stillness.train(learner)
+        self.loop.reporter.record({**self._where(), "val": _together(found)})
         alike = yardstick == self.yardstick and not self.critics
-        if self.best is None or measured["loss"] < self.best[0] or not alike:
-            self.yardstick = yardstick
-            self.best = (measured["loss"], {name: value.clone() for name, value in self.average.state().items()})
+        self.curve = [*(self.curve if alike else []), sum(own["loss"] for own in found) / len(found)]
+        patience = self.course.phase.patience
+        self.enough = self.enough or (patience is not None and schedules.is_flat(self.curve, patience))
+        better = [not self.best or not alike or own["loss"] < self.best[place][0] for place, own in enumerate(found)]
+        self.yardstick = yardstick
+        self.best = [
+            (own["loss"], _cloned(self.average.state(member))) if good else self.best[place]
+            for place, (member, own, good) in enumerate(zip(learner.members, found, better, strict=True))
+        ]
+        if any(better):
             self._save(best=True)
+
+    def _measured(self, member: Learner) -> dict[str, float]:
+        with randomness.apart(self.device, seed=0), torch.inference_mode():
+            return self.course.validate(member)
+
+    def _best_state(self) -> dict[str, Tensor]:
+        """The best weights of all members, by their names in the learner."""
+        return {name: value for _, state in self.best for name, value in state.items()}
 
     def _save(self, *, best: bool = False) -> None:
         if self.loop.shelf is None or not self.loop.accelerator.is_main_process:
             return
         facts = {
-            "elapsed": self.elapsed, "bf16": self.bf16, "first_loss": self.first_loss,
-            "best_loss": None if self.best is None else self.best[0], "yardstick": self.yardstick,
-            "enough": self.enough, "spent": asdict(self.spent), "history": self.loop.reporter.length(),
+            "elapsed": self.elapsed, "bf16": self.bf16, "first_losses": self.first_losses,
+            "best_losses": [loss for loss, _ in self.best], "yardstick": self.yardstick,
+            "enough": self.enough, "curve": self.curve, "spent": asdict(self.spent), "history": self.loop.reporter.length(),
         }  # fmt: skip
         checkpoint = Checkpoint(self.course.number, self.step, facts=facts)
         checkpoint.put("stack", dict(self.loop.stack.state_dict()))
         checkpoint.put("average", self.average.state())
-        checkpoint.put("best", {} if self.best is None else self.best[1])
-        checkpoint.put("random", randomness.state(self.device))
+        checkpoint.put("best", self._best_state())
+        checkpoint.put("random", randomness.state(self.device) | self.course.learner.random())
         for player in self._players():
             checkpoint.put(f"optimizer/{player.name}", player.state())
         self.loop.shelf.save(checkpoint, best=best)
 
     def _restore(self, saved: Checkpoint) -> None:
         self.step, self.elapsed = saved.step, saved.facts["elapsed"]
-        self.bf16, self.first_loss = saved.facts["bf16"], saved.facts["first_loss"]
+        self.bf16, self.first_losses = saved.facts["bf16"], saved.facts["first_losses"]
         self.enough, self.yardstick = saved.facts["enough"], saved.facts["yardstick"]
+        self.curve = saved.facts["curve"]
         self.average.load(saved.section("average"))
-        if saved.facts["best_loss"] is not None:
-            self.best = (saved.facts["best_loss"], saved.section("best"))
+        best, members = saved.section("best"), self.course.learner.members
+        for member, loss in zip(members, saved.facts["best_losses"], strict=False):
+            self.best.append((loss, {name: best[name] for name in self.average.state(member)}))
         for player in self._players():
             player.load(saved.section(f"optimizer/{player.name}"))
         randomness.restore(saved.section("random"), self.device)
+        self.course.learner.put_random(saved.section("random"))
 
     def _players(self) -> list[Any]:
         return [player for player in (self.stage, *self.critics) if player is not None]
@@ -346,6 +386,22 @@ class _Run:
             f"Everything is saved in {shelf.folder.parent}: the same command with --resume (resume=True) goes on."
         )  # fmt: skip
         raise InterruptedTrainingError(f"stopped in level {self.course.level} after {self.step} steps. {how}")
+
+
+def _shuffled(count: int, seed: str) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(zlib.crc32(seed.encode())))
+
+
+def _cloned(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in state.items()}
+
+
+def _together(found: list[dict[str, float]]) -> dict[str, Any]:
+    """What validation found, of several members the means, and each one's loss."""
+    if len(found) == 1:
+        return dict(found[0])
+    means = {name: sum(own[name] for own in found) / len(found) for name in found[0]}
+    return {**means, "losses": [own["loss"] for own in found]}
 
 
 @contextmanager

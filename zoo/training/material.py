@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from zoo.errors import TrainingError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -32,8 +34,23 @@ class Material:
     places: Tensor | None = None
 
     @classmethod
-    def of(cls, train: Images, val: Images | None, *, seed: int) -> Material:
-        """Training images, with a seeded part of them held out unless there are images to validate on."""
+    def of(cls, train: Images, val: Images | None, *, seed: int, fold: tuple[int, int] | None = None) -> Material:
+        """Training images, with a seeded part of them held out unless there are images to validate on.
+
+        Args:
+            train: all training images.
+            val: images to validate on; None: some of those.
+            seed: of the choice.
+            fold: which of how many stratified parts is held out, from 1; None: a small part.
+
+        Raises:
+            TrainingError: there are images to validate on, and a fold is asked for as well.
+        """
+        if fold is not None:
+            if val is not None:
+                raise TrainingError("val and fold both say what the weights are chosen by: keep one")
+            kept, held = train.fold(*fold, seed=seed)
+            return cls(train, train.subset(kept), train.subset(held), kept)
         count = min(MOST_HELD_OUT, max(1, round(HELD_OUT * len(train))))
         if val is not None or len(train) <= count:
             return cls(train, train, train if val is None else val)

@@ -18,8 +18,9 @@ from zoo.training.weights import Weights
 from zoo.weighing import Numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from zoo.data.corruption import Corruption
     from zoo.phases import Moment
     from zoo.posterior import Posterior
     from zoo.stack import Level, Stack
@@ -38,11 +39,14 @@ class Losses:
         total: what is minimised, a scalar: the weighted sum of the terms over the number of elements of one input.
         terms: every term by name, in nats per image and not weighted.
         seen: what a critic reads once it is detached, by the name of its owner.
+        each: (M,), where several learners learn at once: what each minimises. The total is their sum then, and a term
+            has a number for each.
     """
 
     total: Tensor
     terms: dict[str, Tensor]
     seen: Mapping[str, RoundTrip | HeadBatch] = field(default_factory=dict)
+    each: Tensor | None = None
 
 
 class Learner(nn.Module):
@@ -53,6 +57,11 @@ class Learner(nn.Module):
 
     labelled: ClassVar[bool] = False
     """``forward`` reads the labels; others are not given any, as gathering them takes a part of a small step."""
+
+    @property
+    def members(self) -> Sequence[Learner]:
+        """Those that learn at once and know nothing of each other: itself alone, unless it is a ``Together``."""
+        return (self,)
 
     @abstractmethod
     def forward(self, batch: Tensor, labels: Tensor | None = None) -> Losses:
@@ -101,9 +110,22 @@ class Learner(nn.Module):
         """Scalars that the history tells beside the terms, by name, as they are after a step."""
         return {}
 
+    def begin(self, place: int, device: torch.device) -> None:
+        """Member number ``place`` begins: what is random from here on is its own."""
 
-class _TermsLearner(Learner):
+    def random(self) -> dict[str, Tensor]:
+        """Random states beside torch's own that a checkpoint has to keep, by name."""
+        return {}
+
+    def put_random(self, states: dict[str, Tensor]) -> None:
+        """Put ``random``'s states back."""
+
+
+class LevelLearner(Learner):
     """A learner whose losses are terms of round trips."""
+
+    corruption: Corruption | None = None
+    """What images suffer before they are encoded; what comes back is compared with the clean ones."""
 
     def __init__(self, stack: Stack, number: int, phase: Phase | None = None) -> None:
         super().__init__()
@@ -180,6 +202,10 @@ class _TermsLearner(Learner):
         total = reduce(add, (weights[name] * value for name, value in values.items())) / _elements(trip.x)
         return Losses(total, values, dict.fromkeys(values, trip))
 
+    def _seen(self, batch: Tensor) -> Tensor:
+        """What is encoded of a batch."""
+        return batch if self.corruption is None else self.corruption.apply(batch)
+
     def from_images(self, images: Tensor) -> Tensor:
         return images
 
@@ -202,7 +228,7 @@ class _TermsLearner(Learner):
         self.level.prepare(sample, stack.sensitivity(_few(sample), below) if below else None)
 
 
-class LevelInCodes(_TermsLearner):
+class LevelInCodes(LevelLearner):
     """A level on its own input: images for the first, the codes of the level below for the others."""
 
     def __init__(self, stack: Stack, number: int, phase: Phase | None = None) -> None:
@@ -210,15 +236,16 @@ class LevelInCodes(_TermsLearner):
         self.learns = self.level
 
     def forward(self, batch: Tensor, labels: Tensor | None = None) -> Losses:
+        seen = self._seen(batch)
         if self.phase.code_loss is not None:
-            return self._of_codes(self.level.encode(batch))
-        return self._of_trip(self.level.round_trip(batch).float())
+            return self._of_codes(self.level.encode(seen))
+        return self._of_trip(self.level.round_trip(batch, seen).float())
 
     def from_images(self, images: Tensor) -> Tensor:
         return self.stack[0].encode(images, self.number - 1)
 
 
-class LevelInPixels(_TermsLearner):
+class LevelInPixels(LevelLearner):
     """An upper level with its loss in images: gradients pass through the frozen levels below."""
 
     def __init__(self, stack: Stack, number: int, phase: Phase | None = None) -> None:
@@ -228,7 +255,7 @@ class LevelInPixels(_TermsLearner):
     def forward(self, batch: Tensor, labels: Tensor | None = None) -> Losses:
         stack = self.stack[0]
         with torch.no_grad():
-            codes = stack.encode(batch, self.number - 1)
+            codes = stack.encode(self._seen(batch), self.number - 1)
         posterior = self.level.encode(codes)
         if self.phase.code_loss is not None:
             return self._of_codes(posterior)
@@ -241,7 +268,7 @@ class LevelInPixels(_TermsLearner):
         super().prepare(codes)
 
 
-class WholeStack(_TermsLearner):
+class WholeStack(LevelLearner):
     """Every level at once, end to end in pixels, under the top level's terms and the regularizers of those below."""
 
     def __init__(self, stack: Stack) -> None:
@@ -258,7 +285,7 @@ class WholeStack(_TermsLearner):
         return dict(self.terms) | {name: term for number, level in lower for name, term in _lower(number, level)}
 
     def forward(self, batch: Tensor, labels: Tensor | None = None) -> Losses:
-        stack, x = self.stack[0], batch
+        stack, x = self.stack[0], self._seen(batch)
         lower: list[tuple[str, Term, RoundTrip]] = []
         for number, level in enumerate(stack.lower(self.number - 1), 1):
             posterior = level.encode(x)
@@ -338,7 +365,7 @@ def _lower(number: int, level: Level) -> list[tuple[str, Term]]:
 
 
 def _adapts(term: Term) -> bool:
-    return type(term).adapt is not Term.adapt or term.weighing.adaptive > 0
+    return type(term).adapt is not Term.adapt or term.weighing.adapts
 
 
 def _few(sample: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from zoo.codes import CodeType, Coding, Mode
 from zoo.data.augmentation import Augmentation
+from zoo.data.corruption import Corruption
 from zoo.errors import TrainingError, nearest
 
 LossIn = Literal["codes", "pixels"]
@@ -15,6 +16,8 @@ ScheduleName = Literal["cosine", "multistep", "onecycle", "constant"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 DEFAULT_EPOCHS = 20
+DEFAULT_RATE = 1e-3
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,19 @@ class Options:
             fresh code is drawn every time.
         code_dtype: how the cache keeps codes: ``float32``, or ``float16``, half as large.
         augment: views of the images that are fresh every time, as ``flip+shift2``; None for none.
+        corrupt: what images suffer before they are encoded, as ``noise=0.3`` or ``mask=0.5``, drawn anew in each step;
+            what comes back is compared with the clean ones. Codes of finished levels are those of clean images.
+        fold: choose the best weights by one of so many stratified parts of the training images and learn from the
+            others: ``1/5`` is the first of five. None: by a seeded 5 %.
         views: of augmented images, passes that are recorded as codes for the upper levels; 0: these see images as they
             are.
         refine: after the levels, train everything end to end in pixels for as long again, at a tenth of the rate.
         batch_size: images a step, over all processes.
         seed: same seed, same machine, same numbers.
-        lr: the highest learning rate.
+        lr: the highest learning rate; ``auto`` finds one for every level before it trains (``zoo.find_lr``).
         optimizer: ``adamw``, ``adam``, ``adamax`` or ``sgd`` (momentum 0.9).
-        schedule: ``cosine``, ``multistep`` (a tenth at one half and at three quarters), ``onecycle`` or ``constant``.
+        schedule: ``cosine``, ``multistep`` (a tenth at each of the milestones), ``onecycle`` or ``constant``.
+        milestones: of ``multistep``, parts of the budget.
         weight_decay: of the weights, not of biases and other vectors.
         clip: largest gradient norm.
         ema: decay of the running average of the weights, which is what is evaluated and kept; 0 for none.
@@ -54,13 +62,16 @@ class Options:
     codes: Mode = "mean"
     code_dtype: CodeType = "float32"
     augment: str | None = None
+    corrupt: str | None = None
+    fold: str | None = None
     views: int = 0
     refine: bool = False
     batch_size: int = 64
     seed: int = 0
-    lr: float = 1e-3
+    lr: float | Literal["auto"] = DEFAULT_RATE
     optimizer: OptimizerName = "adamw"
     schedule: ScheduleName = "cosine"
+    milestones: tuple[float, ...] = (0.5, 0.75)
     weight_decay: float = 0.01
     clip: float = 1.0
     ema: float = 0.998
@@ -73,22 +84,53 @@ class Options:
         budgets = [name for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None]
         if len(budgets) > 1:
             raise TrainingError(f"{' and '.join(budgets)} are given: one of them says how long to train")
-        for name in ("epochs", "steps", "minutes", "batch_size", "lr", "log_every", "clip"):
+        if isinstance(self.lr, str) and self.lr != AUTO:
+            raise TrainingError(f"lr={self.lr!r}: wants a number above 0, or {AUTO!r}")
+        for name in ("epochs", "steps", "minutes", "batch_size", "rate", "log_every", "clip"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise TrainingError(f"{name}={value}: wants more than 0")
+                raise TrainingError(f"{'lr' if name == 'rate' else name}={value}: wants more than 0")
         if self.views < 0 or (self.views and not self.augment):
             raise TrainingError(
                 f"views={self.views}: a number of passes over images that augment='flip+shift2' changes"
             )
         if self.augment:
             Augmentation.parse(self.augment)
+        if self.corrupt:
+            Corruption.parse(self.corrupt)
+        self._check_fold()
+        object.__setattr__(self, "milestones", tuple(self.milestones))  # a recipe and run.json have a list
+        if not all(0 < part < 1 for part in self.milestones):
+            raise TrainingError(f"milestones={self.milestones}: parts of the budget, above 0 and below 1")
         if not 0 <= self.ema < 1:
             raise TrainingError(f"ema={self.ema}: a decay is at least 0 and below 1")
         for name, kind in get_type_hints(type(self)).items():
             choices = get_args(kind)
             if choices and isinstance(choices[0], str) and getattr(self, name) not in choices:
                 raise TrainingError(f"{name}={getattr(self, name)!r}: {nearest(str(getattr(self, name)), choices)}")
+
+    @property
+    def rate(self) -> float:
+        """The highest learning rate as a number: the default where one is still to be found."""
+        return DEFAULT_RATE if isinstance(self.lr, str) else self.lr
+
+    def _check_fold(self) -> None:
+        number, of = self.folds or (1, 2)
+        if not 1 <= number <= of or of < 2:
+            raise TrainingError(f"fold={self.fold!r}: one of at least two parts, from 1, as in '1/5'")
+
+    @property
+    def folds(self) -> tuple[int, int] | None:
+        """Which part of how many chooses the weights, from 1."""
+        if self.fold is None:
+            return None
+        number, _, of = self.fold.partition("/")
+        return (int(number), int(of)) if number.isdecimal() and of.isdecimal() else (0, 0)
+
+    @property
+    def corruption(self) -> Corruption | None:
+        """Of the images before they are encoded."""
+        return Corruption.parse(self.corrupt) if self.corrupt else None
 
     @property
     def augmentation(self) -> Augmentation | None:
@@ -102,4 +144,4 @@ class Options:
 
     def describe(self) -> dict[str, Any]:
         """JSON-ready."""
-        return asdict(self)
+        return {**asdict(self), "milestones": list(self.milestones)}

@@ -13,7 +13,7 @@ from torch import nn
 from zoo.errors import TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
@@ -33,19 +33,34 @@ class Player:
         name: "stage", or the name of the term or head that owns the critic.
         rates: what learns, each with its factor on the learning rate.
         options: names the optimiser, its rate, its weight decay and the clipping.
+        members: modules whose gradients are clipped each for itself, where several learn at once.
     """
 
-    def __init__(self, name: str, rates: Iterable[tuple[nn.Parameter, float]], options: Options) -> None:
+    def __init__(
+        self,
+        name: str,
+        rates: Iterable[tuple[nn.Parameter, float]],
+        options: Options,
+        members: Sequence[nn.Module] = (),
+    ) -> None:
         self.name = name
         rates = list(rates)
         self.parameters = [parameter for parameter, _ in rates]
         self.clip = options.clip
+        learn = {id(parameter) for parameter in self.parameters}
+        self.clipped = [
+            [parameter for parameter in member.parameters() if id(parameter) in learn] for member in members
+        ] or [self.parameters]
         self.optimizer = _optimizer(rates, options)
         for group in self.optimizer.param_groups:
             group["highest"] = group["lr"]
 
     def step(self, loss: Tensor, factor: float, momentum: float | None = None) -> Tensor:
-        """Go one step down the loss, at ``factor`` times the highest rate; returns the gradient's norm."""
+        """Go one step down the loss, at ``factor`` times the highest rate.
+
+        Returns:
+            The gradient's norm; of several members, the mean of theirs.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = group["highest"] * factor
             if momentum is not None and "betas" in group:
@@ -54,9 +69,9 @@ class Player:
                 group["momentum"] = momentum
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        norms = [nn.utils.clip_grad_norm_(parameters, self.clip) for parameters in self.clipped]
         self.optimizer.step()
-        return norm
+        return norms[0] if len(norms) == 1 else torch.stack(norms).mean()
 
     def state(self) -> dict[str, Tensor]:
         """The optimiser's tensors, by parameter number and name."""
@@ -88,7 +103,7 @@ def players(course: Course, options: Options) -> tuple[Player | None, list[Playe
     }
     theirs = {id(parameter) for rates in critics.values() for parameter, _ in rates}
     own = [(parameter, factor) for parameter, factor in course.rates().values() if id(parameter) not in theirs]
-    stage = Player("stage", own, options) if own else None
+    stage = Player("stage", own, options, course.learner.members) if own else None
     return stage, [Player(name, rates, options) for name, rates in critics.items() if rates]
 
 
@@ -98,16 +113,16 @@ def _optimizer(rates: list[tuple[nn.Parameter, float]], options: Options) -> tor
         decay = options.weight_decay if parameter.ndim > 1 else 0.0
         by_kind.setdefault((factor, decay), []).append(parameter)
     groups: list[dict[str, Any]] = [
-        {"params": parameters, "lr": factor * options.lr, "weight_decay": decay}
+        {"params": parameters, "lr": factor * options.rate, "weight_decay": decay}
         for (factor, decay), parameters in by_kind.items()
     ]
     match options.optimizer:
         case "adamw":
-            return torch.optim.AdamW(groups, lr=options.lr, betas=ADAMW_BETAS, fused=True)
+            return torch.optim.AdamW(groups, lr=options.rate, betas=ADAMW_BETAS, fused=True)
         case "adam":
-            return torch.optim.Adam([{**group, "weight_decay": 0.0} for group in groups], lr=options.lr, fused=True)
+            return torch.optim.Adam([{**group, "weight_decay": 0.0} for group in groups], lr=options.rate, fused=True)
         case "adamax":
-            return torch.optim.Adamax([{**group, "weight_decay": 0.0} for group in groups], lr=options.lr)
+            return torch.optim.Adamax([{**group, "weight_decay": 0.0} for group in groups], lr=options.rate)
         case "sgd":
-            return torch.optim.SGD(groups, lr=options.lr, momentum=0.9)
+            return torch.optim.SGD(groups, lr=options.rate, momentum=0.9)
     raise TrainingError(f"no optimiser {options.optimizer!r}")

@@ -8,18 +8,21 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+import torch
 from tqdm import tqdm
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from accelerate.accelerator import Accelerator
+    from torch import Tensor
 
 HISTORY = "history.jsonl"
 logger = logging.getLogger("zoo")
 
 
 LINE = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+PICTURED = 8  # held-out images that TensorBoard shows, each above what came back of it
 QUIET = 20.0
 """Seconds between lines where there is no terminal to draw a bar on."""
 
@@ -50,7 +53,7 @@ class Reporter:
         self.accelerator = accelerator
         self.visible = visible and self.main
         self.bar: Any = None
-        self.drawn = 0
+        self.pictures: Tensor | None = None
 
     def say(self, text: str) -> None:
         """One line for the user; for the log where nothing is shown."""
@@ -98,6 +101,12 @@ class Reporter:
             self.bar.close()
             self.bar = None
 
+    def keep(self, x: Tensor, x_hat: Tensor) -> None:
+        """Keep a few images (B, C, H, W) and what came back of them, for TensorBoard with the next line."""
+        if self.accelerator.trackers and x.shape[1] in (1, 3):
+            pairs = zip(x[:PICTURED], x_hat[:PICTURED], strict=True)
+            self.pictures = torch.stack([torch.cat(pair, 1) for pair in pairs]).clamp(0, 1).float().cpu()
+
     def record(self, line: dict[str, Any]) -> None:
         """Add a line to the history."""
         if self.history is None:
@@ -111,6 +120,11 @@ class Reporter:
             numbers |= {f"weight_{key}": value for key, value in line.get("weights", {}).items()}
             numbers |= {key: line[key] for key in ("loss", "lr", "images_per_second") if key in line}
             self.accelerator.log({f"{prefix}/{key}": value for key, value in numbers.items()}, step=line["step"])
+            if self.pictures is not None:
+                shown = {f"{prefix}/images": self.pictures.numpy()}
+                for tracker in self.accelerator.trackers:
+                    tracker.log_images(shown, step=line["step"])  # type: ignore[attr-defined]
+                self.pictures = None
 
     def length(self) -> int:
         """Bytes of history so far."""

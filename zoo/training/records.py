@@ -13,27 +13,34 @@ from zoo.errors import FileError, TrainingError
 from zoo.training.options import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from zoo.data import Images
     from zoo.stack import Stack
     from zoo.training.material import Material
+    from zoo.training.members import Members
 
 RUN = "run.json"
+RATES = "learning_rates"
+"""What ``lr="auto"`` found, by level: added to the record when it is found."""
 
 
-def describe(stack: Stack, options: Options, material: Material) -> dict[str, Any]:
+def describe(
+    stacks: Sequence[Stack], options: Options, material: Material, members: Members | None = None
+) -> dict[str, Any]:
     """Everything that decides about the numbers of a run, JSON-ready."""
+    stack = stacks[0]
     names = {item.name for level in stack.spec.levels for item in level.items}
+    own = {} if members is None else {"seeds": [*members.seeds], "rates": [*members.rates]}
     return {
-        "spec": str(stack.spec),
-        "levels": [str(level.written_out or "") for level in stack.lower()],
+        "spec": " and ".join(str(stack.spec) for stack in stacks),
+        "levels": [str(level.written_out or "") for stack in stacks for level in stack.lower()],
         "brought": [] if stack.brought is None else [*stack.brought.sha256],
         "data": _named(material.train),
         "val": _named(material.held),
-        "options": options.describe(),
-        "weights": files.digest(stack.state_dict()),
+        "options": options.describe() | own,
+        "weights": files.digest({f"{n}.{name}": t for n, s in enumerate(stacks) for name, t in s.state_dict().items()}),
         "setting": {
             "zoo": files.zoo_version(),
             "plugins": {name: registry.find(name).origin for name in sorted(names)},

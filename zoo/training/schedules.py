@@ -7,6 +7,8 @@ from math import cos, pi
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from zoo.training.options import Options, ScheduleName
 
 WARM_UP_STEPS = 100
@@ -14,6 +16,8 @@ WARM_UP_PART = 0.05
 """A linear warm-up takes so many steps, but no more than this part of a short course."""
 LOWEST = 0.01
 """Where cosine ends, as a fraction of the highest rate: a budget in minutes may end a little early or late."""
+FLAT = 0.01
+"""Of what a phase has gained: who gains less stands still."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,24 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
     return max(1, count // batch_size)
 
 
-def rate(schedule: ScheduleName, progress: float, step: int, warm_up: int) -> float:
+def is_flat(losses: Sequence[float], patience: int) -> bool:
+    """Whether the last ``patience`` losses brought less than a hundredth of what those before them had.
+
+    >>> is_flat([9.0, 4.0, 2.0, 1.0], 1), is_flat([9.0, 1.0, 0.99, 0.98], 2), is_flat([9.0], 1)
+    (False, True, False)
+    """
+    if len(losses) <= patience:
+        return False
+    before = min(losses[:-patience])
+    return before - min(losses) <= FLAT * (losses[0] - before)
+
+
+def rate(
+    schedule: ScheduleName, progress: float, step: int, warm_up: int, milestones: tuple[float, ...] = (0.5, 0.75)
+) -> float:
     """The factor on the highest learning rate, after a linear warm-up over the first ``warm_up`` steps.
+
+    ``multistep`` divides it by ten at each of the milestones, which are parts of the course.
 
     ``onecycle`` brings its own warm-up, over the first 30 % (Smith and Topin 2018, arXiv:1708.07120).
     """
@@ -71,8 +91,13 @@ def rate(schedule: ScheduleName, progress: float, step: int, warm_up: int) -> fl
         return _cosine(1 / 25, 1.0, progress / 0.3) if progress < 0.3 else _cosine(1.0, 1e-4, (progress - 0.3) / 0.7)
     warm = min(1.0, (step + 1) / (warm_up + 1))
     if schedule == "multistep":
-        return warm * 0.1 ** ((progress >= 0.5) + (progress >= 0.75))
+        return float(warm * 0.1 ** sum(progress >= milestone for milestone in milestones))
     return warm * (_cosine(1.0, LOWEST, progress) if schedule == "cosine" else 1.0)
+
+
+def rising(progress: float, lowest: float) -> float:
+    """The factor of a sweep over rates, from ``lowest`` to 1 by equal ratios."""
+    return float(lowest ** (1 - progress))
 
 
 def momentum(progress: float) -> float:

@@ -26,13 +26,15 @@ class Weights(nn.Module):
 
     Args:
         terms: by name.
+        all_change: keep in the buffer what never changes, too.
     """
 
     now: Tensor
 
-    def __init__(self, terms: Mapping[str, Term]) -> None:
+    def __init__(self, terms: Mapping[str, Term], *, all_change: bool = False) -> None:
         super().__init__()
-        self.changing = {name: term for name, term in terms.items() if _changes(term)}
+        self.terms = dict(terms)
+        self.changing = {name: term for name, term in terms.items() if all_change or _changes(term)}
         self.fixed = {name: term.weight for name, term in terms.items() if name not in self.changing}
         whole = [float(term.weight_at(END)) for term in self.changing.values()]
         self.register_buffer("now", torch.tensor(whole), persistent=False)

@@ -1,0 +1,158 @@
+"""A frozen network that shows what it sees at some depths."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from timm.layers import create_feature_extractor
+from torch import Tensor, fx, nn
+from torch.nn.functional import interpolate
+
+from zoo.errors import NetworkError, SpecError, TrainingError
+from zoo.networks import architectures
+from zoo_perceptual.depths import located
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from zoo.interfaces import Place
+    from zoo.networks.architectures import Architecture
+
+GREY, COLOUR = 1, 3
+
+
+class Observer(nn.Module):
+    """Images (B, 1 or 3, H, W) in [0, 1] to the activations of some layers of a network, each (B, ...).
+
+    The network is cut behind the deepest of them. It is in eval mode for good and learns nothing. All that it computes
+    with is in the state, so a saved stack brings it along: nothing is downloaded or read when one is loaded.
+
+    Args:
+        place: where its term stands.
+        network: its name, see ``zoo.networks.architectures.find``.
+        layers: see ``zoo_perceptual.depths.located``.
+        weights: a safetensors file with them.
+        pretrained: without a file, the network's own; random ones where False.
+        mean, std: of the images that it was trained on, of each channel; as is known of the network where None.
+
+    Raises:
+        SpecError: no such network or layer, weights that cannot be had, or images that are too small for it.
+        FileError: the file cannot be read.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        place: Place,
+        network: str,
+        layers: str | Sequence[str | int],
+        *,
+        weights: str | None = None,
+        pretrained: bool = True,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        try:
+            known = architectures.find(network)
+            cut = _cut(network, layers if isinstance(layers, str) else tuple(layers))
+            self.layers, self.size = cut.layers, known.size if known.fixed else None
+            self.network = copy.deepcopy(cut.network)
+            _check_size(self, place, network)
+            self.scale = tuple(mean or known.mean), tuple(std or known.std)
+            for name, values in zip(("mean", "std"), self.scale, strict=True):
+                self.register_buffer(name, torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1))
+            if not self.mean.is_meta:  # as it is while a saved stack is loaded, which brings its own
+                tensors = _tensors(known, cut.constants, weights, pretrained=pretrained)
+                architectures.fill(self.network, tensors, name=network, part=True)
+        except NetworkError as error:
+            raise SpecError(f"network={network}: {error}") from error
+        self.requires_grad_(False).eval()
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """The activations, shallow first."""
+        if images.ndim != 4 or images.shape[1] not in (GREY, COLOUR):
+            raise TrainingError(
+                f"a network that looks at images takes grey or coloured ones, not {tuple(images.shape[1:])}; on an "
+                "upper level train with --loss-in pixels"
+            )
+        x = images.expand(-1, COLOUR, -1, -1)
+        if self.size is not None and x.shape[-2:] != self.size:
+            x = interpolate(x, self.size, mode="bilinear", align_corners=False, antialias=True)
+        found = self.network((x - self.mean) / self.std)
+        return [found[layer] for layer in self.layers]
+
+    def train(self, mode: bool = True) -> Observer:
+        """Stay in eval mode: a frozen network keeps its own statistics."""
+        return super().train(False)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """The part of a network that leads to some layers.
+
+    Args:
+        network: without weights, on ``meta``: images to what each layer gives, by name.
+        layers: their names, shallow first.
+        constants: what it computes with beside its weights: files of weights leave them out.
+    """
+
+    network: nn.Module
+    layers: tuple[str, ...]
+    constants: frozenset[str]
+
+
+@cache
+def _cut(name: str, layers: str | tuple[str | int, ...]) -> _Cut:
+    """Cut a network behind the last of some layers; followed by torch.fx once, which takes a while."""
+    outline = architectures.find(name).outline()
+    for module in outline.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = False  # what is looked at stays as it is
+    found = located(outline, layers, name=name)
+    try:
+        cut = create_feature_extractor(outline, list(found))
+    except Exception as error:  # torch.fx cannot follow everything that Python can say
+        raise SpecError(f"{name} cannot be cut at {', '.join(found)}: {str(error).partition(chr(10))[0]}") from error
+    cut = fx.GraphModule(cut, cast("Any", cut).eval_graph)
+    constants = {key for key, _ in cut.named_buffers()} - cut.state_dict().keys()
+    for module in cut.modules():
+        module._non_persistent_buffers_set.clear()  # all that it computes with is saved
+    return _Cut(cut, found, frozenset(constants))
+
+
+def _tensors(
+    known: Architecture, constants: frozenset[str], weights: str | None, *, pretrained: bool
+) -> Mapping[str, Tensor]:
+    """All that a network computes with: of a file, its own, or with random weights."""
+    if weights is None:
+        return _whole(known.pretrained() if pretrained else known.make())
+    tensors = architectures.read(Path(weights))
+    made = _whole(known.make()) if constants - tensors.keys() else {}
+    return {**{key: made[key] for key in constants if key in made}, **tensors}
+
+
+def _whole(network: nn.Module) -> dict[str, Tensor]:
+    return {**network.state_dict(), **dict(network.named_buffers())}
+
+
+def _check_size(observer: Observer, place: Place, name: str) -> None:
+    """Send an image through the network without weights, so that a size which does not fit is found out now."""
+    if not place.pixels or observer.size is not None:
+        return
+    channels, height, width = place.input_shape
+    if channels not in (GREY, COLOUR):
+        raise SpecError(f"{name} looks at grey or coloured images, not at {channels} channels")
+    try:
+        observer.network(torch.empty(1, COLOUR, height, width, device="meta"))
+    except RuntimeError as error:
+        raise SpecError(
+            f"{name} cannot look at images of {height}x{width} down to {observer.layers[-1]}: take earlier layers"
+        ) from error

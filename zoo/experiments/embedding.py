@@ -1,0 +1,150 @@
+"""A small variational autoencoder of labelled images: nats, similarity, neighbours, and what changes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zoo import evaluation
+from zoo.data import images
+from zoo.evaluation.protocol import measuring
+from zoo.experiments.bench import as_file
+from zoo.experiments.likelihoods import measured
+from zoo.pictures.densities import densities
+from zoo.pictures.grids import labelled
+
+if TYPE_CHECKING:
+    from zoo.experiments.bench import Bench, Run
+    from zoo.experiments.page import Page
+    from zoo.experiments.recipes import Recipe
+
+    Runs = dict[str, Run]
+    Rows = dict[str, dict[str, Any]]
+
+SHOWN = 16
+
+
+def run(recipe: Recipe, bench: Bench) -> Page:
+    """Train the main stacks, then the variants beside a short run of the first, and compare the main ones' codes."""
+    page, settings = bench.page(), recipe.settings
+    runs = {name: _train(name, bench) for name in recipe.stacks}
+    rows = {name: _row(run, bench) for name, run in runs.items()}
+    main = {name: run for name, run in runs.items() if name not in settings["variants"]}
+    page.table("Nats and similarity", [{"stack": name, **rows[name]} for name in main])
+    page.say(
+        "Over the whole test set. **nats** is the cross-entropy of what comes back of the posterior's mean plus the "
+        "divergence, which is what the source's log holds; of a draw from the posterior, which bounds the likelihood, "
+        "it is **nats, drawn**. **SSIM** has the source's window: 5 pixels, zeros outside."
+    )
+    page.picture(_strips(main, bench), "Test images, and what comes back of the posterior's mean")
+    accuracies = _compared(page, main, bench)
+    page.table("What changes it", [{"stack": name, **rows[name]} for name in settings["variants"]])
+    page.say(f"Each trained like the first of them, `{settings['variants'][0]}`, but for what its name says.")
+    _judge_main(page, recipe, rows, runs)
+    _judge_codes(page, recipe, accuracies)
+    _judge_variants(page, recipe, rows)
+    return page
+
+
+def _train(name: str, bench: Bench) -> Run:
+    """A run by its name: the options of variants, then its own, over those of the recipe."""
+    settings = bench.recipe.settings
+    options = settings["short"] if name in settings["variants"] else {}
+    return bench.train(as_file(name), bench.recipe.stacks[name], **options | settings["options"].get(name, {}))
+
+
+def _row(run: Run, bench: Bench) -> dict[str, Any]:
+    return {
+        "parameters": sum(parameter.numel() for parameter in run.stack.parameters()),
+        **measured(run.stack, bench.test(run.stack)),
+        "minutes": run.seconds / 60,
+    }
+
+
+def _strips(runs: Runs, bench: Bench) -> Any:
+    first = next(iter(runs.values())).stack
+    x = bench.test(first).batch(slice(0, SHOWN))
+    rows = [x]
+    for run in runs.values():
+        with measuring(run.stack):
+            rows.append(run.stack(x))
+    return labelled(rows, bench.folder / "strips.png", title="Test images and reconstructions",
+                    beside=["original", *runs])  # fmt: skip
+
+
+def _compared(page: Page, runs: Runs, bench: Bench) -> dict[str, float | None]:
+    """Neighbours among codes, components and UMAP, by the protocol of ``zoo compare``: test accuracies by name."""
+    stacks = {name: run.stack for name, run in runs.items()}
+    first = next(iter(stacks.values()))
+    if images(bench.data, first.input_shape, split="test").labels is None:
+        return {}
+    found = evaluation.compare(
+        stacks, bench.data, most=bench.recipe.settings["compared"], seed=0, progress=bench.progress
+    )
+    rows = []
+    for row in found.rows:
+        knn = row.found.get("knn", {})
+        validated = row.found.get("validated", {})
+        best = max((share for shares in validated.values() for share in shares.values()), default=None)
+        rows.append({"embedding": row.name, "numbers": row.numbers, "kNN, folds": best,
+                     "kNN, test": knn.get("accuracy"), "k": knn.get("neighbours"), "probe": row.found.get("probe"),
+                     "k-means NMI": row.found.get("nmi"), "note": row.note})  # fmt: skip
+    page.table("Codes compared", rows)
+    page.say(
+        "**kNN, test**: the test images among 500 training images of each class, votes equal, **k** the best on five "
+        "stratified folds. docs/codes.md has the protocol."
+    )
+    panels = {row.name: row.test for row in found.rows if row.test is not None and row.name != "pixels"}
+    path = densities(panels, found.test.labels, found.test.classes, bench.folder / "densities.png",
+                     title=f"{len(found.test):,} test images", seed=0)  # fmt: skip
+    page.picture(path, "Where the test images lie: the first two principal components of each embedding")
+    return {row.name: row.found.get("knn", {}).get("accuracy") for row in found.rows}
+
+
+def _judge_main(page: Page, recipe: Recipe, rows: Rows, runs: Runs) -> None:
+    settings, told = recipe.settings, recipe.reference
+    small, ours = settings["small"], settings["ours"]
+    count = int(rows[small]["parameters"])
+    page.claim(f"the network has {told['parameters']:,} parameters", count == told["parameters"], f"{count:,}")
+    page.claim(
+        f"it reaches {told['nats']:g} nats in {recipe.training['epochs']} epochs" if "epochs" in recipe.training
+        else f"it reaches {told['nats']:g} nats",
+        rows[small]["nats"] <= told["nats"],
+        f"{rows[small]['nats']:.1f}; of a draw {rows[small]['nats, drawn']:.1f}",
+    )  # fmt: skip
+    page.claim(f"and an SSIM of {told['ssim']:g}", rows[small]["SSIM"] >= told["ssim"], f"{rows[small]['SSIM']:.4f}")
+    page.claim(
+        f"ours: `{recipe.stacks[ours]}` beats both within {settings['minutes']:g} minutes",
+        rows[ours]["nats"] < told["nats"]
+        and rows[ours]["SSIM"] > told["ssim"]
+        and runs[ours].seconds <= 60 * settings["minutes"],
+        f"{rows[ours]['nats']:.1f} nats, SSIM {rows[ours]['SSIM']:.4f}, {runs[ours].seconds / 60:.1f} minutes",
+    )
+
+
+def _judge_codes(page: Page, recipe: Recipe, accuracies: dict[str, float | None]) -> None:
+    settings, told = recipe.settings, recipe.reference
+    pca = next((value for name, value in accuracies.items() if name.startswith("PCA")), None)
+    umap = next((value for name, value in accuracies.items() if name.startswith("UMAP")), None)
+    codes = accuracies.get(settings["small"])
+    if codes is None or pca is None:
+        return
+    page.claim(
+        f"neighbours of its codes find {told['knn']:.4f} of the test images' classes, those of PCA {told['pca']:.4f}",
+        codes >= told["knn"] and codes > pca,
+        f"{codes:.4f} and {pca:.4f}",
+    )
+    page.claim(
+        "UMAP does about as well as the codes (within 0.02)",
+        None if umap is None else abs(umap - codes) <= 0.02,
+        "umap-learn is not installed: pip install 'stackzoo[umap]'" if umap is None else f"{umap:.4f}",
+    )
+
+
+def _judge_variants(page: Page, recipe: Recipe, rows: Rows) -> None:
+    base = rows[recipe.settings["variants"][0]]
+    for name, (text, kind) in recipe.settings["claims"].items():
+        row = rows[name]
+        change = row["SSIM"] / base["SSIM"] - 1
+        gain = base["nats"] - row["nats"]
+        holds = {"similar": abs(change) <= 0.1, "no help": gain <= 0, "help": gain > 0}[kind]
+        page.claim(text, holds, f"SSIM {change:+.1%}, {gain:.1f} nats gained")
