@@ -68,6 +68,32 @@ class TestViews:
         assert augmentation.apply(torch.rand(0, 3, 4, 4), augmentation.decide(0)).shape == (0, 3, 4, 4)
 
 
+class TestTurning:
+    def test_a_quarter_turn_to_the_left_is_exact_on_a_square(self):
+        x = torch.rand(3, 2, 6, 6)
+        decisions = torch.tensor([[0, 0, 0, 90], [0, 0, 0, -90], [0, 0, 0, 0]])
+        views = Augmentation(rotate=90).apply(x, decisions)
+        for view, image, turns in zip(views, x, (1, -1, 0), strict=True):
+            torch.testing.assert_close(view, image.rot90(turns, (1, 2)), atol=1e-5, rtol=0)
+
+    def test_a_half_turn_is_exact_on_an_oblong_and_nothing_is_sheared(self):
+        x = torch.rand(1, 1, 4, 8)
+        half = Augmentation(rotate=180).apply(x, torch.tensor([[0, 0, 0, 180]]))
+        torch.testing.assert_close(half, x.flip(2, 3), atol=1e-5, rtol=0)
+        line = torch.zeros(1, 1, 9, 21)
+        line[:, :, 4, 2:19] = 1
+        quarter = Augmentation(rotate=90).apply(line, torch.tensor([[0, 0, 0, 90]]))[0, 0]
+        assert quarter[:, 10].min() > 0.99  # upright, in the middle, and as long as there is room
+        assert quarter.sum().item() == pytest.approx(9, rel=1e-3)
+
+    def test_it_is_drawn_evenly_and_other_views_are_what_they_were(self):
+        turned = Augmentation(True, 2, 3).decide(10_000, torch.Generator().manual_seed(0))
+        assert turned.shape == (10_000, 4)
+        assert turned[:, 3].unique().tolist() == [*range(-3, 4)]
+        plain = Augmentation(True, 2).decide(10_000, torch.Generator().manual_seed(0))
+        assert torch.equal(turned[:, :3], plain)
+
+
 class TestDecisions:
     @pytest.mark.parametrize(
         ("augmentation", "kinds"),
@@ -103,6 +129,8 @@ class TestWords:
             ("flip+shift2", Augmentation(True, 2)),
             ("shift2 + flip", Augmentation(True, 2)),
             (" flip ", Augmentation(True)),
+            ("rotate", Augmentation(rotate=15)),
+            ("rotate30+flip+shift1", Augmentation(True, 1, 30)),
         ],
     )
     def test_words_are_read_and_written_back(self, text, augmentation):
@@ -114,10 +142,11 @@ class TestWords:
         [
             "", "+", "flip+", "+flip", "flop", "Flip", "flip2", "shift-1", "shift1.5", "shift 2", "shift2x", "shift٣",
             "shift0", "shift00", "shift99999999999999999999", "flip+flip", "shift2+shift3", "flip,shift2",
+            "rotate0", "rotate-3", "rotate181", "rotate5+rotate5", "Rotate",
         ],
     )  # fmt: skip
     def test_others_are_refused(self, text):
-        with pytest.raises(DataError, match="there are flip, shift and shiftN"):
+        with pytest.raises(DataError, match=r"there are flip, shiftN and rotateN|every angle"):
             Augmentation.parse(text)
 
     def test_options_hear_of_it_at_once(self):

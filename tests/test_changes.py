@@ -102,6 +102,42 @@ class TestWeights:
         weighing.adapt(numbers(0.0, 3.0, 1))
         assert weighing.at(10.0, END).item() == 10
 
+    def test_a_balanced_one_has_the_running_reconstruction_over_its_own(self):
+        weighing, image, own = Weighing(2.0, balance=0.9), 0.0, 0.0
+        assert weighing.at(2.0, END).item() == 2
+        for step, (number, rec) in enumerate([(4.0, 200.0), (-16.0, 100.0), (8.0, 150.0)], 1):
+            weighing.adapt(numbers(number, rec, step))
+            image, own = 0.9 * image + 0.1 * rec, 0.9 * own + 0.1 * abs(number)
+            # the source's two weights, whose ratio is all that an optimiser like Adam sees
+            shares = 1 - image / (image + own), 1 - own / (image + own)
+            assert weighing.at(2.0, END).item() == pytest.approx(2 * shares[1] / shares[0])
+        with pytest.raises(TrainingError, match=r"balance=0.9.*not above 0"):
+            weighing.adapt(numbers(1.0, -1.0, 4))
+
+    def test_balanced_terms_count_as_much_as_each_other(self):
+        lines = []
+        stack = build("8x8x1/fc4(hidden=[8])+bernoulli+kl(balance=0.5)", seed=0)
+        learner = LevelInCodes(stack, 1)
+        x = torch.rand(16, 1, 8, 8)
+        for step in range(1, 4):
+            learner.advance(Moment(0.5, step))
+            losses = learner(x)
+            learner.adapt(losses, step)
+            lines.append((losses.terms["bernoulli"].item(), losses.terms["kl"].item()))
+        learner.advance(Moment(0.5, 4))
+        weight = learner.weights_now()["kl"]
+        share = [0.125, 0.25, 0.5]
+        assert weight == pytest.approx(
+            sum(s * rec for s, (rec, _) in zip(share, lines, strict=True))
+            / sum(s * own for s, (_, own) in zip(share, lines, strict=True)),
+            rel=1e-4,
+        )
+
+    @pytest.mark.parametrize("options", [{"balance": 1.0}, {"balance": -0.1}, {"balance": 0.9, "adaptive": 3}])
+    def test_balances_that_mean_nothing_are_refused(self, options):
+        with pytest.raises(SpecError, match="balance"):
+            Weighing(1.0, **options)
+
     @pytest.mark.parametrize("options", [{"warmup": 1.5}, {"warmup": -0.1}, {"tau": -1.0}, {"warmup": 0.1, "tau": 9.0}])
     def test_warm_ups_that_mean_nothing_are_refused(self, options):
         with pytest.raises(SpecError, match=r"warmup|tau"):

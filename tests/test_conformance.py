@@ -30,6 +30,12 @@ STAGES = {
         (place, {"down": 6, "up": 5, **options})
         for place, options in ((SMALL, {}), (Place((3, 6, 8), (4,)), {"standardise": True}), (MAP_TO_VECTOR, {}))
     ],
+    "resnet": [
+        (Place((3, 32, 32), (4, 8, 8)), {"backbone": "test_resnet", "width": 4}),
+        (Place((1, 32, 32), (5, 2, 2)), {"backbone": "test_vit", "width": 4, "linear": "pixels", "level": 1}),
+        (Place((3, 32, 32), (5, 4, 4)), {"backbone": "test_efficientnet", "width": 4, "tune": "frozen"}),
+        (Place((4, 8, 8), (6, 2, 2), pixels=False), {"backbone": "test_convnext", "width": 4, "linear": "none"}),
+    ],
     "vlae": [
         (Place(shape, code, pixels=shape in ((3, 16, 16), (1, 9, 14))), {"width": 4, "hidden": 8, **options})
         for shape, code, options in (
@@ -48,6 +54,12 @@ TERMS = {
     ],
     "wae_gan": [{"width": 16, **options} for options in ({}, {"depth": 1, "rate": 2.0}, {"trick": True, "tau": 9.0})],
     "ssim": [{}, {"window": 3}],
+    "feature": [
+        {"network": "test_resnet", "pretrained": False, **options}
+        for options in ({}, {"layers": ("act1",), "gram": True}, {"layers": (0, 1), "calibrated": False, "gram": 2.0})
+    ],
+    "lpips": [{"net": "alex", "layers": 1, "pretrained": False, "calibrated": False}],
+    "adversary": [{"width": 8, **options} for options in ({}, {"adaptive": False, "start": 0.0}, {"depth": 1})],
 }
 HEADS = {
     "began": [{"width": 6, **options} for options in ({}, {"z": 7, "blocks": 2, "gamma": 0.3}, {"mode": "pixels"})],
@@ -57,9 +69,11 @@ HEADS = {
 
 
 def test_the_first_party_names_are_all_there():
-    assert {"conv", "fc", "fc_conv", "vlae"} <= set(names(kind="stage"))
+    assert {"conv", "fc", "fc_conv", "resnet", "vlae"} <= set(names(kind="stage"))
     assert {"kl", "mc", "stl", "wae_gan", "wae_mmd"} <= set(names(kind="regularizer"))
-    assert {"gaussian", "mse", "mae", "bernoulli", "ssim"} <= set(names(kind="reconstruction"))
+    assert {"gaussian", "mse", "mae", "bernoulli", "ssim", "feature", "lpips", "adversary"} <= set(
+        names(kind="reconstruction")
+    )
     assert {"began", "flow", "mixture", "normal"} <= set(names(kind="head"))
 
 
@@ -96,4 +110,3 @@ def test_every_term(name, options, place):
 @pytest.mark.parametrize(("name", "options"), head_cases())
 def test_every_head(name, options, code):
     check_head(find(name).load(), Place(code, pixels=False), **options)
-

@@ -13,9 +13,12 @@ from zoo_losses.gaussian import FLOOR, CalibratedGaussian
 from zoo_losses.pixelwise import AbsoluteError, Bernoulli, SquaredError
 from zoo_losses.ssim import SSIM, similarity
 
+from zoo import build, fit
+from zoo.data import images as sample
 from zoo.errors import SpecError, TrainingError
 from zoo.interfaces import Place, RoundTrip
 from zoo.posterior import Posterior
+from zoo.training.objectives import LevelInCodes
 
 PLACE = Place((2, 9, 7), (4,))
 TERMS = [CalibratedGaussian, SquaredError, AbsoluteError, Bernoulli, SSIM]
@@ -203,3 +206,33 @@ def test_numbers_are_per_image_and_in_float32(cls):
     assert half.dtype == torch.float32
     rounded = cls(PLACE)(trip(x.bfloat16().float(), x_hat.bfloat16().float()))
     assert torch.equal(half, rounded)
+
+
+# -- several in one level --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [("bernoulli", "ssim"), ("gaussian", "ssim"), ("mse", "mae", "ssim")])
+def test_reconstructions_of_one_level_add_up_by_their_weights(names):
+    sentence = "+".join(f"{name}({weight})" for name, weight in zip(names, (1, 0.25, 3), strict=False))
+    stack = build(f"8x8x1/fc4(hidden=[8])+{sentence}", seed=0)
+    level, x = stack.level(1), torch.rand(6, 1, 8, 8)
+    assert [*level.terms] == [*names]
+    assert all(term.place.output == ("sigmoid" if "bernoulli" in names else "linear") for term in level.terms.values())
+    losses = LevelInCodes(stack, 1)(x)
+    expected = sum(
+        weight * level.terms[name](level.round_trip(x)) for name, weight in zip(names, (1, 0.25, 3), strict=False)
+    )
+    torch.testing.assert_close(losses.total, expected / 64)
+    assert str(build(str(stack.spec)).spec) == str(stack.spec)
+
+
+def test_the_scale_of_ssim_lets_it_train_where_a_number_an_image_does_not():
+    x = sample("sample", (1, 14, 14)).batch(slice(0, 1000))
+    varies = {}
+    for scale, weight in (("nats", 1), ("an image", 1 / 196)):
+        stack = build(f"14x14x1/fc_conv4(down=16, up=16)+kl+ssim({weight:g})", seed=0)
+        fit(stack, x, steps=150, lr=1e-2, batch_size=64, progress=False)
+        with torch.inference_mode():
+            varies[scale] = stack.encode(x).var(0)
+    assert varies["nats"].min() > 0.1
+    assert varies["an image"].max() < 0.01

@@ -96,7 +96,7 @@ class TestTheLevelThatIsTaken:
             ("resnet8x8x4(backbone=zzzz)", r"no network 'zzzz'; timm.list_models\(\) names them"),
             ("resnet8x8x4(backbone=resnet18.a9_in1k)", "no weights 'a9_in1k' of resnet18; did you mean"),
             ('resnet8x8x4(backbone="hf-hub:you/x")', "is a place; write weights="),
-            ("resnet512(backbone=test_resnet)", "resnet1x1x512, or a level /fc512"),
+            ("resnet512(backbone=test_resnet)", "for a vector, resnet1x1x512 or a level /fc512"),
             ("resnet8x4x4(backbone=test_resnet)", "on both sides the same"),
             ("resnet8x8x400(backbone=test_resnet)", "overcomplete=true"),
             ("resnet8x8x4(backbone=test_resnet, std=0)", "a std is above 0"),
@@ -155,7 +155,7 @@ class TestWeights:
     def test_of_another_width_too(self, tmp_path):
         state = file_of("test_efficientnet", tmp_path / "x.safetensors")
         save_file({**state, "conv_stem.weight": torch.zeros(3, 3, 3, 3)}, tmp_path / "w.safetensors")
-        with pytest.raises(FileError, match="of another shape conv_stem.weight"):
+        with pytest.raises(FileError, match=r"of another shape conv_stem\.weight"):
             zoo.build(TINY.format(f'weights="{tmp_path}/w.safetensors"'))
 
     @pytest.mark.parametrize(
@@ -186,6 +186,7 @@ class TestWeights:
         monkeypatch.setattr(timm.models._builder, "load_pretrained", None)
         x = torch.rand(2, 3, 32, 32)
         again = zoo.load(tmp_path / "saved")
+        stack.to(memory_format=torch.contiguous_format)  # as it lies in the file: training has laid it otherwise
         assert torch.equal(again(x), stack(x))
         assert again.level(1).stage.tune == "unfreeze"
         half = zoo.load(tmp_path / "saved", part="encoder")
@@ -237,12 +238,12 @@ class TestTuning:
 
     def test_a_slice_is_geometric(self):
         rates = stage(TINY.format("tune=unfreeze, slowest=0.001")).phases()[-1].rates
-        assert sorted(set(rates.values())) == pytest.approx([0.001, 0.01, 0.1, 1.0])
+        assert sorted({*rates.values()} - {0.0}) == pytest.approx([0.001, 0.01, 0.1, 1.0])
 
     def test_gradual_unfreezes_one_group_an_epoch_from_the_top(self):
         first, *others = stage(TINY.format("tune=gradual")).phases()
         assert [phase.epochs for phase in others] == [1, 1, None]
-        thawed = [sum(name.startswith("encoder.network") for name in phase.rates) for phase in (first, *others)]
+        thawed = [sum(name.startswith("encoder.network.") for name in phase.rates) for phase in (first, *others)]
         assert thawed == [0, 1, 2, 4]
         assert "encoder.network.model.blocks.1" in others[0].rates
 
@@ -285,7 +286,7 @@ class TestTuning:
         shown = CliRunner().invoke(main, ["show", TINY.format("tune=unfreeze")])
         assert shown.exit_code == 0, shown.output
         lines = [" ".join(line.split()) for line in shown.output.splitlines()]
-        assert "1 decoder 0.3 0 encoder.network.model.blocks.1" in lines
+        assert "1 decoder 0.3 0 encoder.network" in lines
         assert "1 all 0.7 0.385 encoder.network.model.blocks.1" in lines
         assert "1 all 0.7 0.0569 encoder.network.model.conv_stem, encoder.network.model.bn1" in lines
         assert "1 all 0.7 1 decoder, encoder.project" in lines
@@ -305,9 +306,6 @@ class TestTuning:
 class TestPhases:
     def test_one_that_stands_still_ends_and_leaves_its_budget(self, monkeypatch):
         cls = find("resnet").load()
-        monkeypatch.setattr(
-            cls, "phases", lambda _: (Phase("first", patience=2, rates={}), Phase("rest", rates={"decoder": 1.0}))
-        )
         taken = []
         run = loop.Loop.run
         monkeypatch.setattr(loop.Loop, "run", lambda *args: taken.append(run(*args)) or taken[-1])

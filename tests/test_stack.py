@@ -150,7 +150,7 @@ def test_a_saved_stack_keeps_the_defaults_it_was_built_with(tmp_path, monkeypatc
     written = [level["spec"] for level in files.read_config(tmp_path)["levels"]]
     assert "conv4x4x3(blocks=1, " in written[0]
     assert "conv2x2x5(blocks=0, " in written[1]
-    assert written[1].endswith("+gaussian(weight=1)+kl(tau=0, warmup=0, weight=1)")
+    assert written[1].endswith("+gaussian(weight=1)+kl(balance=0, tau=0, warmup=0, weight=1)")
     changed = registry.find("kl").load()
     monkeypatch.setitem(changed.__init__.__kwdefaults__, "weight", 7.0)
     assert build("8x8x1/fc4+kl").level(1).terms["kl"].weight == 7

@@ -254,6 +254,10 @@ def test_terms_for_pixels_are_refused_on_codes():
         ({"lr": 0.0}, "more than 0"),
         ({"optimizer": "adamm"}, "adam"),
         ({"ema": 1.0}, "below 1"),
+        ({"milestones": (0.5, 1.0)}, "parts of the budget"),
+        ({"fold": "6/5"}, "one of at least two parts"),
+        ({"fold": "1/1"}, "one of at least two parts"),
+        ({"fold": "first"}, "one of at least two parts"),
         ({"lrr": 1.0}, "no option 'lrr'"),
         ({"level": 3}, "levels 1 to 2"),
     ],
@@ -284,6 +288,9 @@ def test_schedules_start_warm_peak_and_end_low():
     assert rate("cosine", 0.0, 99, 99) == 1
     assert rate("cosine", 1.0, 1000, 99) == pytest.approx(0.01)
     assert [rate("multistep", p, 1000, 99) for p in (0.4, 0.6, 0.8)] == pytest.approx([1, 0.1, 0.01])
+    assert [rate("multistep", p, 1000, 99, (0.2, 0.3, 0.9)) for p in (0.1, 0.2, 0.5, 0.9)] == pytest.approx(
+        [1, 0.1, 0.01, 0.001]
+    )
     assert rate("onecycle", 0.3, 0, 99) == pytest.approx(1)
     assert rate("onecycle", 0.0, 0, 99) == pytest.approx(1 / 25)
     assert [Options(steps=steps).steps and budget(Options(steps=steps), 9).warm_up for steps in (10, 100, 10_000)] == [

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from zoo.cache import Shards
+    from zoo.cache import Shards, Sharing
     from zoo.data import Images
     from zoo.data.augmentation import Augmentation
     from zoo.posterior import Noise
@@ -112,6 +112,7 @@ def encode(
     coding: Coding | None = None,
     tick: Callable[[int], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
+    among: Sharing | None = None,
 ) -> Codes:
     """The codes of images through the first ``levels`` levels: from the cache, or encoded now and kept there.
 
@@ -122,6 +123,7 @@ def encode(
         coding: how codes are kept.
         tick: called with the number of images just encoded, and with 0 while another process encodes the same.
         say: told what was found damaged or half-written, and what is waited for.
+        among: processes that all call this at once and share out what is missing.
 
     Raises:
         SpecError: moments are asked of a level whose encoder gives points.
@@ -144,6 +146,7 @@ def encode(
         tick=tick,
         say=say,
         close=CLOSE,
+        among=among,
     )
     return Codes(shards, len(images), images.labels, one.noise if coding.mode == "moments" else None, coding.passes)
 

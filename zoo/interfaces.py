@@ -169,8 +169,8 @@ class Term(Part):
 
     Args:
         weight: what the number is multiplied by in the level's objective.
-        warmup, tau, adaptive, balance: how the weight changes on the way, see ``Weighing``. A class offers those that make
-            sense for it as options of its own.
+        warmup, tau, adaptive, balance: how the weight changes on the way, see ``Weighing``. A class offers those that
+            make sense for it as options of its own.
     """
 
     critic: nn.Module | None

@@ -287,9 +287,7 @@ class Stack(nn.Module):
         generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
         return self.decode(posterior.sample(generator))
 
-    def sampler(
-        self, label: int | None = None, generator: torch.Generator | None = None
-    ) -> Callable[[int], Tensor]:
+    def sampler(self, label: int | None = None, generator: torch.Generator | None = None) -> Callable[[int], Tensor]:
         """What draws n top codes, (n, *code), as ``sample`` does: through the head, else from the prior.
 
         Raises:

@@ -28,9 +28,9 @@ class Adversary(Reconstruction):
     The critic learns in a turn of its own to lower the hinge loss, the mean of
     max(0, 1 - its logits of x) / 2 + max(0, 1 + its logits of x_hat) / 2.
 
-    A logit has no unit. So ``adaptive`` multiplies the weight by the ratio of two gradients with respect to x_hat, that of
-    the calibrated Gaussian likelihood over the number's own, as it was a step ago: with ``weight=1`` the critic pulls at
-    x_hat as hard as the default likelihood does, at every error. That is nats per image. The source takes the
+    A logit has no unit. So ``adaptive`` multiplies the weight by the ratio of two gradients with respect to x_hat, that
+    of the calibrated Gaussian likelihood over the number's own, as it was a step ago: with ``weight=1`` the critic
+    pulls at x_hat as hard as the default likelihood does, at every error. That is nats per image. The source takes the
     gradients at the decoder's last layer, of its own reconstruction; those at x_hat are known to a term.
 
     Args:
@@ -75,21 +75,24 @@ class Adversary(Reconstruction):
         super().__init__(place, weight)
         shape = place.input_shape
         if not 0 <= start < 1 or rate <= 0 or width < 1 or (depth is not None and depth < 1):
-            raise SpecError(f"start={start:g}, rate={rate:g}, width={width}, depth={depth}: a critic has layers, learns, "
-                            "and begins before the end")  # fmt: skip
+            told = f"start={start:g}, rate={rate:g}, width={width}, depth={depth}"
+            raise SpecError(f"{told}: a critic has layers, learns, and begins before the end")
         if len(shape) != 3 or min(shape[1:]) < 8:
             raise SpecError(f"adversary looks at patches of images of 8x8 pixels or more, not at {shape}")
         self.depth = depth or max(1, min(3, min(shape[1:]).bit_length() - 3))
         self.critic = patches(shape[0], depth=self.depth, width=width)
         self.critic_rate, self.start, self.adaptive = rate, start, adaptive
-        self.register_buffer("ratio", torch.ones(()))
+        if adaptive:
+            self.register_buffer("ratio", torch.ones(()))
         self.register_buffer("waiting", torch.zeros((), dtype=torch.bool))
 
     def forward(self, trip: RoundTrip) -> Tensor:
         """Minus the critic's logits of x_hat."""
         if trip.x.shape != trip.x_hat.shape:
-            raise TrainingError(f"x has shape {tuple(trip.x.shape)} and x_hat {tuple(trip.x_hat.shape)}: they are compared")
-        number = -self.critic(trip.x_hat.float()).float().mean()
+            raise TrainingError(
+                f"x has shape {tuple(trip.x.shape)} and x_hat {tuple(trip.x_hat.shape)}: they are compared"
+            )
+        number: Tensor = -self.critic(trip.x_hat.float()).float().mean()
         if self.adaptive and self.training and torch.is_grad_enabled() and trip.x_hat.requires_grad:
             self._measure(number, trip)
         return number
@@ -97,7 +100,8 @@ class Adversary(Reconstruction):
     def critic_loss(self, trip: RoundTrip) -> Tensor:
         """The hinge loss; 0 while it waits for its start."""
         true, false = self.critic(torch.cat([trip.x, trip.x_hat]).float()).float().chunk(2)
-        return ~self.waiting * (F.relu(1 - true).mean() + F.relu(1 + false).mean()) / 2
+        loss: Tensor = ~self.waiting * (F.relu(1 - true).mean() + F.relu(1 + false).mean()) / 2
+        return loss
 
     def advance(self, moment: Moment) -> None:
         """Wait until it is time."""

@@ -19,8 +19,8 @@ def located(network: nn.Module, layers: str | Sequence[str | int], *, name: str)
 
     Args:
         network: of timm or torchvision.
-        layers: ``early``, ``middle`` or ``late``: half of its levels, rounded up, from there; or layers one by one, each
-            the number of a level from 0, a layer of a plain chain of convolutions, as ``relu1_2``, or a module's name.
+        layers: ``early``, ``middle`` or ``late``: half of its levels, rounded up, from there; or layers one by one,
+            each the number of a level from 0, a layer of a plain chain such as ``relu1_2``, or a module's name.
         name: of the network, for errors.
 
     Raises:

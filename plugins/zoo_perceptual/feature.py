@@ -19,7 +19,7 @@ FLOOR = 1e-5
 """The least variance of an error, as a part of the layer's mean square: about that of rounding images to 8 bits."""
 TINY = 1e-12
 STEEPEST, GRAM = 10.0, 5000.0
-"""Of the source, where nothing is calibrated: factors 30, 20, 10, and 5000 on the Gram matrices."""
+"""In common use, where nothing is calibrated: factors 30, 20, 10, and 5000 on the Gram matrices."""
 
 
 class FeatureError(Reconstruction):
@@ -31,8 +31,8 @@ class FeatureError(Reconstruction):
 
     where the shares w_l add up to 1, the shallowest layer's being the largest. So all layers together count as much as
     the pixels do in ``gaussian``, however many activations they have and whatever their scale. With
-    ``calibrated=false`` it is D times the sum over l of f_l mse_l + gram f_l^2 mse(G_l), which beside ``mse`` is the loss of
-    the fifth source (docs/terms.md). G_l are Gram matrices over the pixels, divided by the layer's activations.
+    ``calibrated=false`` it is D times the sum over l of f_l mse_l + gram f_l^2 mse(G_l), a loss in common use beside
+    ``mse``. G_l are Gram matrices over the places of a map, divided by the number of the layer's activations.
 
     Gradients reach x_hat alone. The network is frozen, in eval mode, cut behind the last layer, and saved with the
     stack: ``weights`` and downloads are of the time when a stack is built.
@@ -40,8 +40,8 @@ class FeatureError(Reconstruction):
     Args:
         weight: 1 for as much as ``gaussian``.
         network: of timm, as ``vgg16.tv_in1k``, or of torchvision; ``resnet20_cifar10`` and its kin.
-        layers: ``early``, ``middle`` or ``late`` half of its levels; or layers one by one: the number of a level, from 0,
-            ``relu1_2`` in a plain chain such as VGG, or the name of a module.
+        layers: ``early``, ``middle`` or ``late`` half of its levels; or layers one by one: the number of a level, from
+            0, ``relu1_2`` in a plain chain such as VGG, or the name of a module.
         factors: of the layers; n, ..., 2, 1 where not given, ten times that where not calibrated.
         gram: Gram matrices count too, so many times as much; ``true`` for 1, and for 5000 where not calibrated.
         calibrated: the variance of every layer's error is the batch's own.

@@ -29,17 +29,19 @@ TINY = 1e-10  # as in the package
 class LPIPS(Reconstruction):
     """D times LPIPS, the distance of two images that was calibrated on what people said of 484 thousand pairs.
 
-    The activations of five layers, each scaled to length 1 over its channels; their squared differences, weighted by
-    channel, averaged over pixels and summed over layers. It is the number of the package ``lpips``, version 0.1, which
-    the weights of the channels come from: install it by ``pip install 'stackzoo[lpips]'``. They are saved with the stack, as
-    the network is, so who loads one needs no package.
+    The activations of five layers, or of the first of them, each scaled to length 1 over its channels; their squared
+    differences, weighted by channel, averaged over pixels and summed over layers. It is the number of the package
+    ``lpips``, version 0.1, which the weights of the channels come from: install it by
+    ``pip install 'stackzoo[lpips]'``. They are saved with the stack, as the network is, so who loads one needs no
+    package.
 
-    D, the elements of an image, puts the number on the scale of the terms that are in nats per image. It is about
-    0.7 D for two images that have nothing to do with each other.
+    D, the elements of an image, puts the number on the scale of the terms that are in nats per image.
 
     Args:
         weight: 1 beside ``gaussian``.
         net: ``vgg`` or ``alex``.
+        layers: how many of its five layers count, the first ones; the distance was calibrated for all of them. Small
+            images, less than 16 pixels a side for ``vgg`` and 31 for ``alex``, are too small for all.
         weights: a safetensors file of the network, ``features.N.weight`` and so on; read when the stack is built and
             not saved. Without it timm's vgg16 is downloaded; there is no alexnet to be downloaded.
         calibrated: without, all channels count alike, and no package is needed.
@@ -66,16 +68,20 @@ class LPIPS(Reconstruction):
         *,
         weight: float = 1.0,
         net: Net = "vgg",
+        layers: int = 5,
         weights: str | None = None,
         calibrated: bool = True,
         pretrained: bool = True,
     ) -> None:
         super().__init__(place, weight)
-        self.observer = Observer(place, NETWORKS[net], LAYERS[net], weights=weights, pretrained=pretrained)
-        self.channels = nn.ParameterList(nn.Parameter(torch.ones(1, width, 1, 1)) for width in WIDTHS[net])
+        if not 1 <= layers <= len(LAYERS[net]):
+            raise SpecError(f"lpips(layers={layers}): the first 1 to {len(LAYERS[net])}")
+        shown = LAYERS[net][:layers]
+        self.observer = Observer(place, NETWORKS[net], shown, weights=weights, pretrained=pretrained)
+        self.channels = nn.ParameterList(nn.Parameter(torch.ones(1, width, 1, 1)) for width in WIDTHS[net][:layers])
         self.channels.requires_grad_(False)
         if calibrated and not self.channels[0].is_meta:  # as while a saved stack is loaded, which brings its own
-            for own, given in zip(self.channels, _calibrated(net), strict=True):
+            for own, given in zip(self.channels, _calibrated(net), strict=False):
                 own.copy_(given)
 
     def forward(self, trip: RoundTrip) -> Tensor:

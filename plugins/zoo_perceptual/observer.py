@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from timm.layers import create_feature_extractor
+from timm import layers as timm_layers
 from torch import Tensor, fx, nn
 from torch.nn.functional import interpolate
 
@@ -70,7 +70,7 @@ class Observer(nn.Module):
             for name, values in zip(("mean", "std"), self.scale, strict=True):
                 self.register_buffer(name, torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1))
             if not self.mean.is_meta:  # as it is while a saved stack is loaded, which brings its own
-                tensors = _tensors(known, cut.constants, weights, pretrained=pretrained)
+                tensors = _tensors(known, cut, weights, pretrained=pretrained)
                 architectures.fill(self.network, tensors, name=network, part=True)
         except NetworkError as error:
             raise SpecError(f"network={network}: {error}") from error
@@ -115,28 +115,37 @@ def _cut(name: str, layers: str | tuple[str | int, ...]) -> _Cut:
     outline = architectures.find(name).outline()
     for module in outline.modules():
         if hasattr(module, "inplace"):
-            module.inplace = False  # what is looked at stays as it is
+            cast("Any", module).inplace = False  # what is looked at stays as it is
     found = located(outline, layers, name=name)
     try:
-        cut = create_feature_extractor(outline, list(found))
+        cut = cast("Any", timm_layers).create_feature_extractor(outline, list(found))
     except Exception as error:  # torch.fx cannot follow everything that Python can say
         raise SpecError(f"{name} cannot be cut at {', '.join(found)}: {str(error).partition(chr(10))[0]}") from error
-    cut = fx.GraphModule(cut, cast("Any", cut).eval_graph)
+    cut = fx.GraphModule(cut, cut.eval_graph)
     constants = {key for key, _ in cut.named_buffers()} - cut.state_dict().keys()
     for module in cut.modules():
         module._non_persistent_buffers_set.clear()  # all that it computes with is saved
     return _Cut(cut, found, frozenset(constants))
 
 
-def _tensors(
-    known: Architecture, constants: frozenset[str], weights: str | None, *, pretrained: bool
-) -> Mapping[str, Tensor]:
+def _tensors(known: Architecture, cut: _Cut, weights: str | None, *, pretrained: bool) -> Mapping[str, Tensor]:
     """All that a network computes with: of a file, its own, or with random weights."""
-    if weights is None:
-        return _whole(known.pretrained() if pretrained else known.make())
-    tensors = architectures.read(Path(weights))
-    made = _whole(known.make()) if constants - tensors.keys() else {}
-    return {**{key: made[key] for key in constants if key in made}, **tensors}
+    if weights is None and pretrained:
+        return _whole(known.pretrained())
+    tensors = _random(cut.network) if weights is None else architectures.read(Path(weights))
+    made = _whole(known.make()) if cut.constants - tensors.keys() else {}
+    return {**tensors, **{key: made[key] for key in cut.constants if key in made}}
+
+
+def _random(network: nn.Module) -> dict[str, Tensor]:
+    """Weights as the layers draw them; what no layer draws is small and normal."""
+    fresh = copy.deepcopy(network).to_empty(device="cpu")
+    for parameter in fresh.parameters():
+        nn.init.normal_(parameter, std=0.02)
+    for module in fresh.modules():
+        if callable(reset := getattr(module, "reset_parameters", None)):
+            reset()
+    return dict(fresh.state_dict())
 
 
 def _whole(network: nn.Module) -> dict[str, Tensor]:

@@ -8,4 +8,4 @@ from zoo.hookspecs import hookimpl
 @hookimpl
 def zoo_stages() -> dict[str, str]:
     """Names and references of the stages."""
-    return {"resnet": "zoo_resnet.resnet:Pretrained"}
+    return {"resnet": "zoo_resnet.resnet:BackboneAutoencoder"}

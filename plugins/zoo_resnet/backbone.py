@@ -120,7 +120,7 @@ def _create(name: str, channels: int, level: int | None = None, source: Mapping[
     if described(name).fixed_input_size:  # a transformer: its positions follow the size of the map
         chosen["dynamic_img_size"] = True
     with from_catalogue():
-        return cast("nn.Module", timm.create_model(name, **chosen))
+        return timm.create_model(name, **chosen)
 
 
 def _fitting(name: str, levels: list[tuple[int, float]], factor: Fraction, level: int | None) -> int:

@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from timm.layers import GroupNorm
+from timm.layers.norm import GroupNorm
 from timm.models.resnet import BasicBlock
 from torch import nn
 from torch.nn.functional import interpolate, pixel_shuffle
@@ -156,7 +156,7 @@ def residual(channels: int) -> nn.Module:
     """A residual block of timm, of two convolutions, normalised in groups; it starts as a ReLU."""
     groups = max(number for number in range(1, max(1, channels // 8) + 1) if channels % number == 0)
     block = BasicBlock(channels, channels, norm_layer=cast("Any", partial(GroupNorm, num_groups=groups)))
-    block.zero_init_last()  # type: ignore[no-untyped-call]
+    block.zero_init_last()
     return block
 
 

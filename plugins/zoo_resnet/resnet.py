@@ -32,7 +32,7 @@ DEEPEST = 3
 """Channels of the decoder double with every step down, so often at most."""
 
 
-class Pretrained(Stage):
+class BackboneAutoencoder(Stage):
     """A network of timm as the encoder: ``resnet8x8x64(backbone=resnet18.a1_in1k, pretrained=true)``.
 
     Not only ResNets: ConvNeXts, EfficientNets, ViTs, DINOs and most others. The last of the network's levels whose maps
@@ -98,8 +98,7 @@ class Pretrained(Stage):
         code = _checked_code(place, overcomplete=overcomplete)
         super().__init__(place, code)
         self.factor = _factor(place.input_shape, code)
-        if width < 1 or blocks < 0 or zoom <= 0 or not 0 < (slowest or 1) <= 1:
-            raise SpecError("width is at least 1, blocks at least 0, zoom above 0, slowest above 0 and at most 1")
+        _check_numbers(width=width, blocks=blocks, zoom=zoom, slowest=slowest)
         if pretrained and weights is not None:
             raise SpecError("pretrained=true are timm's own weights and weights= others: give one of them")
         kept = None if weights is None else weights_of.look(weights)
@@ -132,7 +131,8 @@ class Pretrained(Stage):
             raise SpecError(
                 f"this stage takes (B, {channels}, H, W) with H and W multiples of {self.factor}, got {tuple(x.shape)}"
             )
-        return Posterior(*self.encoder(x), self.noise)
+        mean, logvar = self.encoder(x)
+        return Posterior(mean, logvar, self.noise)
 
     def decode(self, z: Tensor) -> Tensor:
         """(B, *code) to (B, C, H, W), pixels about [0, 1] and not clamped."""
@@ -142,7 +142,7 @@ class Pretrained(Stage):
         return (x_hat + 1) / 2 if self.place.pixels else x_hat
 
     def prepare(self, x: Tensor) -> None:
-        """Start as the best linear maps from the features of x, (N, C, H, W), or x itself, to the code and back to x."""
+        """Start as the best linear maps from the features of x, (N, C, H, W), or x itself, to the code and back."""
         if self.decoder.linear is None:
             return
         target = x * 2 - 1 if self.place.pixels else x
@@ -226,6 +226,13 @@ def _checked_code(place: Place, *, overcomplete: bool) -> Shape:
             "overcomplete=true"
         )
     return code
+
+
+def _check_numbers(*, width: int, blocks: int, zoom: float, slowest: float | None) -> None:
+    if width < 1 or blocks < 0 or zoom <= 0:
+        raise SpecError("width is at least 1, blocks at least 0, zoom above 0")
+    if slowest is not None and not 0 < slowest <= 1:
+        raise SpecError(f"slowest={slowest}: a part of the decoder's rate, above 0 and at most 1")
 
 
 def _factor(shape: Shape, code: Shape) -> int:

@@ -36,15 +36,16 @@ def phases(tune: Tune, groups: Sequence[Sequence[str]], slowest: float) -> tuple
     if tune == "all":
         return (Phase(),)
     new = dict.fromkeys(NEW, 1.0)
+    alone = new | {NETWORK: 0.0}
     if tune == "frozen":
-        return (Phase(rates=new),)
+        return (Phase(rates=alone),)
     rates = [
         {f"{NETWORK}.{begin}": slowest ** ((len(groups) - place) / len(groups)) for begin in group}
         for place, group in enumerate(groups)
     ]
     unfrozen = [rates] if tune == "unfreeze" else [rates[-count:] for count in range(1, len(rates) + 1)]
-    first = Phase("decoder", share=FIRST_SHARE, rates=new, patience=PATIENCE)
-    *steps, last = [new | {name: rate for group in some for name, rate in group.items()} for some in unfrozen]
+    first = Phase("decoder", share=FIRST_SHARE, rates=alone, patience=PATIENCE)
+    *steps, last = [alone | {name: rate for group in some for name, rate in group.items()} for some in unfrozen]
     share = (1 - FIRST_SHARE - LAST_SHARE) / max(1, len(steps))
     return (
         first,

@@ -73,6 +73,16 @@ STACKS: dict[str, tuple[str, dict[str, Any]]] = {
         "8x8x1/conv4x4x2(width=2)/vlae2x2(style=selu, merge=concat, order=inverted, width=2, hidden=4)+mc",
         {},
     ),
+    "backbone": ("8x8x3/resnet4x4x3(backbone=test_efficientnet, width=2)+kl", {}),
+    "seen-by-a-network-and-a-critic": (
+        "8x8x1/conv4x4x2(width=2)+feature(vgg11, layers=[relu1_1], gram=true, pretrained=false)"
+        "+adversary(width=2, depth=1, start=0.3, adaptive=false)",
+        {},
+    ),
+    "seen-as-people-do": (
+        "8x8x3/fc3(hidden=[4])+lpips(0.5, net=alex, layers=1, pretrained=false, calibrated=false)",
+        {},
+    ),
 }
 """Sentences by the names of their folders, and how each is trained."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from zoo.cache.entries import Entry, clear, entries, evict, verify
 from zoo.cache.folder import limit, root
-from zoo.cache.making import obtain
+from zoo.cache.making import Sharing, obtain
 from zoo.cache.shards import Key, Shards
 
-__all__ = ["Entry", "Key", "Shards", "clear", "entries", "evict", "limit", "obtain", "root", "verify"]
+__all__ = ["Entry", "Key", "Shards", "Sharing", "clear", "entries", "evict", "limit", "obtain", "root", "verify"]

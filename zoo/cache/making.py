@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 
@@ -32,6 +32,28 @@ Tick = Callable[[int], None]
 Make = Callable[[range, Tick], Rows]
 
 
+class Sharing(Protocol):
+    """The processes that make an entry together, as this one sees them."""
+
+    @property
+    def rank(self) -> int:
+        """Of this process, from 0."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        ...
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        """The sums over all of them."""
+        ...
+
+    def wait(self) -> None:
+        """Go on when everybody has come this far."""
+        ...
+
+
 def _silent(_: Any) -> None:
     """Nobody is told."""
 
@@ -45,6 +67,7 @@ def obtain(
     tick: Tick = _silent,
     say: Callable[[str], None] = _silent,
     close: float = 0.0,
+    among: Sharing | None = None,
 ) -> Shards:
     """The rows of a key, from the cache, or made now and kept there.
 
@@ -62,12 +85,16 @@ def obtain(
             hashed. What it raises ends the work.
         say: told what was found damaged, stale or half-written, and what is waited for.
         close: how far numbers of a row made again may be from what is kept, in units of the larger of 1 and their size.
+        among: processes that all call this at once, with the same key, and share out what is missing.
 
     Raises:
         FileError: the cache cannot be written to, and does not hold all rows.
     """
     limit()  # what is no size is found out now rather than when the work is done
-    work = _Work(key, count, make, max(1, SHARD_BYTES // max(1, row_bytes)), tick, say, close)
+    among = None if among is None or among.count == 1 else among
+    work = _Work(key, count, make, max(1, SHARD_BYTES // max(1, row_bytes)), tick, say, close, among)
+    if among is not None and among.rank:
+        work.help(among)
     told: list[None] = []
 
     def waiting() -> None:
@@ -100,6 +127,7 @@ class _Work:
     tick: Tick
     say: Callable[[str], None]
     close: float
+    among: Sharing | None
 
     @property
     def parts(self) -> list[range]:
@@ -115,13 +143,18 @@ class _Work:
         sound = self.sound()
         if sound and len(sound) < len(parts):
             self.tell(f"{len(sound)} of {len(parts)} shards are there already; going on")
-        for part in parts:
-            if part.start in sound:
-                continue
-            rows = self.make(part, self.tick)
+        missing = [part for part in parts if part.start not in sound]
+        if self._leads and self.among is not None:
+            self.among.total([float(part in missing) for part in parts])
+        for first, *others in self._rounds(missing):
+            sound[first.start] = self._made(first)
+            if self._leads and self.among is not None:
+                self.among.wait()
+            for part in others:
+                with writing():
+                    theirs = _facts(key.folder, part)
+                sound[part.start] = theirs or self._made(part)  # of another machine, with a cache of its own
             with writing():
-                sound[part.start] = _written(key.folder, part, rows)
-                del rows  # before the next are made: one shard at a time is in memory
                 shards = [sound[first] for first in sorted(sound)]
                 index = {"format_version": FORMAT_VERSION, "title": key.title, "key": dict(key.parts),
                          "rows": self.count, "shards": shards}  # fmt: skip
@@ -130,7 +163,34 @@ class _Work:
             os.utime(key.folder / INDEX)  # the time of its last use, by which it may be let go
             for stray in {*key.folder.glob("*.safetensors")} - {key.folder / shard["file"] for shard in sound.values()}:
                 stray.unlink()
+        if self._leads and self.among is not None:
+            self.among.wait()
         return [sound[part.start] for part in parts]
+
+    def help(self, among: Sharing) -> None:
+        """Make this process's share of what the first one, which holds the lock, finds missing."""
+        parts = self.parts
+        wanted = among.total([0.0] * len(parts))
+        for together in self._rounds([part for part, flag in zip(parts, wanted, strict=True) if flag]):
+            if among.rank < len(together):
+                self._made(together[among.rank])
+            among.wait()
+        among.wait()
+
+    @property
+    def _leads(self) -> bool:
+        """Whether other processes make a share of this."""
+        return self.among is not None and self.among.rank == 0
+
+    def _rounds(self, missing: list[range]) -> list[list[range]]:
+        """What is made at once: a shard by each process."""
+        size = 1 if self.among is None else self.among.count
+        return [missing[first : first + size] for first in range(0, len(missing), size)]
+
+    def _made(self, part: range) -> dict[str, Any]:
+        rows = self.make(part, self.tick)
+        with writing():
+            return _written(self.key.folder, part, rows)
 
     def sound(self) -> dict[int, dict[str, Any]]:
         """The shards that are there and may be kept, by their first row."""
@@ -188,8 +248,16 @@ def _current(key: Key, shard: dict[str, Any], make: Make, close: float) -> bool:
 
 
 def _written(folder: Path, part: range, rows: Rows) -> dict[str, Any]:
-    path = folder / f"{part.start:012d}.safetensors"
+    path = _path(folder, part)
     files.write_tensors(path, rows)
+    return cast("dict[str, Any]", _facts(folder, part))
+
+
+def _facts(folder: Path, part: range) -> dict[str, Any] | None:
+    """What the index says of a shard; None where there is no such file."""
+    path = _path(folder, part)
+    if not path.exists():
+        return None
     return {
         "file": path.name,
         "first": part.start,
@@ -197,3 +265,7 @@ def _written(folder: Path, part: range, rows: Rows) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "sha256": files.sha256(path),
     }
+
+
+def _path(folder: Path, part: range) -> Path:
+    return folder / f"{part.start:012d}.safetensors"

@@ -7,6 +7,7 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
 
+from zoo.cli import plans
 from zoo.cli.columns import columns
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def stack_in_words(stack: Mapping[str, Any]) -> str:
         f"({_shape(stack['code_shape'])}): {stack['compression']:.3g} to 1; {stack['parameters']:,} parameters",
         columns(shapes) if levels else "",
         columns(terms) if levels else "",
+        plans.in_words(levels),
         f"head  {head['spec']}  {head['parameters']:,} parameters" if head else "",
         "sources\n" + "\n".join(f"  {name}: {source}" for name, source in stack["sources"].items()),
     ]
@@ -121,6 +123,7 @@ def _level(level: Level, spec: str, pixels: int) -> dict[str, Any]:
         "compression": pixels / numbers,
         "parameters": halves | {"terms": _size(level.terms)},
         "terms": [_term(name, term) for name, term in _terms(level).items()],
+        "phases": plans.of_level(level),
     }
 
 

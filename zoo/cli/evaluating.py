@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -35,6 +35,7 @@ def evaluate(
     samples: int | None,
     features: str | None,
     corrupt: str | None,
+    classifier: str | None,
     out: Path | None,
     *,
     as_json: bool,
@@ -48,7 +49,7 @@ def evaluate(
         raise click.UsageError("--samples and --features go together.")
     from zoo import evaluation, files
 
-    asked = {"samples": samples or 0, "features": features, "corrupt": corrupt}
+    asked: dict[str, Any] = {"samples": samples or 0, "features": features, "corrupt": corrupt, "classifier": classifier}
     report = evaluation.evaluate(loaded(folder), data, progress=True, **asked)
     if out is None:
         files.write_report(folder, report)

@@ -98,6 +98,8 @@ def train(
     A sentence is trained from the start, the stack in a folder is trained on. Ctrl-C stops after the step; the same
     command with --resume goes on. What is measured, drawn and sampled is for the commands that are named at the end.
     """
+    from accelerate.state import PartialState
+
     chosen = {name: value for name, value in options.items() if value is not None and value is not False}
     budgets = [f"--{name}" for name in BUDGETS if name in chosen]
     if len(budgets) > 1:
@@ -106,9 +108,10 @@ def train(
         raise click.UsageError("--from says where to resume from: it takes --resume.")
     stack = opened(target, seed=chosen.get("seed", 0))
     fitted(stack, data, out=out, val=val, strict=strict, resume=resume and (point or "last"), **chosen)
-    click.echo(f"{stack.spec} is in {out}. Next:")
-    for command in _next(stack, shlex.quote(str(out)), shlex.quote(data)):
-        click.echo(f"  {command}")
+    if PartialState().is_main_process:
+        click.echo(f"{stack.spec} is in {out}. Next:")
+        for command in _next(stack, shlex.quote(str(out)), shlex.quote(data)):
+            click.echo(f"  {command}")
 
 
 def fitted(stack: Stack, data: str, *, going_on: str = "", **options: Any) -> Stack:

@@ -115,7 +115,9 @@ def opened(name: str, *, asked: str, device: torch.device, logits: bool = False)
     architecture, _, file = name.partition("=")
     try:
         known = architectures.find(architecture)
-        model = _from_file(known, Path(file), logits=logits) if file else known.pretrained(classes=None if logits else 0)
+        model = (
+            _from_file(known, Path(file), logits=logits) if file else known.pretrained(classes=None if logits else 0)
+        )
     except NetworkError as error:
         raise EvaluationError(f"{asked}={name!r}: {error}") from error
     model = model.eval().requires_grad_(False).to(device)

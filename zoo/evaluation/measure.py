@@ -28,6 +28,7 @@ def evaluate(
     samples: int = 0,
     features: str | None = None,
     corrupt: str | None = None,
+    classifier: str | None = None,
     batch_size: int = 256,
     seed: int = 0,
     progress: bool = False,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from timm.data import ImageNetInfo, infer_imagenet_subset
+from timm import data as timm_data
 from torch import nn
 
 from zoo.errors import EvaluationError
@@ -98,9 +98,9 @@ def judge_of(name: str, test: Images, *, train: Images, device: torch.device, pr
     numbers of WordNet, as ``n01443537``, and it is one of ImageNet, they are found by these.
 
     Args:
-        name: a timm model with its own pretrained weights; ``NAME=FILE.safetensors``, the same, or one of torchvision, or a
-            ResNet of CIFAR-10 such as ``resnet56_cifar10``, with weights of a file; ``own``, a small one that learns from the
-            training images now, or ``own=FILE.safetensors``, which is kept in that file.
+        name: a timm model with its own pretrained weights; ``NAME=FILE.safetensors``, the same, or one of torchvision,
+            or a ResNet of CIFAR-10 such as ``resnet56_cifar10``, with weights of a file; ``own``, a small one that
+            learns from the training images now, or ``own=FILE.safetensors``, which is kept in that file.
         test: what is judged.
         train: what one of our own learns from.
         device: where it goes.
@@ -141,9 +141,10 @@ def _own(file: Path | None, test: Images, *, train: Images, progress: bool) -> N
 def _columns(name: str, images: Images, outputs: int) -> Tensor:
     """Which output of a network with so many each class of the images is."""
     classes = images.classes or ()
-    subset = infer_imagenet_subset({"num_classes": outputs})
+    timm: Any = timm_data
+    subset = timm.infer_imagenet_subset({"num_classes": outputs})
     if subset is not None and classes and all(map(WNID.fullmatch, classes)):
-        place = {wnid: number for number, wnid in enumerate(ImageNetInfo(subset).label_names())}
+        place = {wnid: number for number, wnid in enumerate(timm.ImageNetInfo(subset).label_names())}
         columns = torch.tensor([place.get(wnid, -1) for wnid in classes])
         if (columns >= 0).any():
             return columns

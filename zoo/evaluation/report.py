@@ -163,8 +163,8 @@ def _recognition(found: Report) -> str:
     levels = ", ".join(f"{_fixed(right, 3)} through level {number}" for number, right in enumerate(found["levels"], 1))
     left = f"; {found['unknown']} more classes it does not know" if found["unknown"] else ""
     return (
-        f"accuracy of {found['classifier']['network']} {_fixed(found['originals'], 3)} on {found['images']:,} images of "
-        f"{found['classes']} classes, {levels}{left}"
+        f"accuracy of {found['classifier']['network']}: {_fixed(found['originals'], 3)} on {found['images']:,} images "
+        f"of {found['classes']} classes, {levels}{left}"
     )
 
 

@@ -13,6 +13,7 @@ from zoo.pictures.densities import densities
 from zoo.pictures.grids import labelled
 
 if TYPE_CHECKING:
+    from zoo.data import Images
     from zoo.experiments.bench import Bench, Run
     from zoo.experiments.page import Page
     from zoo.experiments.recipes import Recipe
@@ -27,11 +28,16 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     """Train the main stacks, then the variants beside a short run of the first, and compare the main ones' codes."""
     page, settings = bench.page(), recipe.settings
     runs = {name: _train(name, bench) for name in recipe.stacks}
-    rows = {name: _row(run, bench) for name, run in runs.items()}
+    rows = {name: _row(run, _held(run, bench)) for name, run in runs.items()}
     main = {name: run for name, run in runs.items() if name not in settings["variants"]}
     page.table("Nats and similarity", [{"stack": name, **rows[name]} for name in main])
+    page.table(
+        "The same on test images", [{"stack": name, **_row(run, bench.test(run.stack))} for name, run in main.items()]
+    )
     page.say(
-        "Over the whole test set. **nats** is the cross-entropy of what comes back of the posterior's mean plus the "
+        "The first table, like the one of what changes it, is of the part of the training images that chose the "
+        "weights and nothing was learned from, which is what the source measures on: with the same seed, the very "
+        "same images. **nats** is the cross-entropy of what comes back of the posterior's mean plus the "
         "divergence, which is what the source's log holds; of a draw from the posterior, which bounds the likelihood, "
         "it is **nats, drawn**. **SSIM** has the source's window: 5 pixels, zeros outside."
     )
@@ -52,10 +58,17 @@ def _train(name: str, bench: Bench) -> Run:
     return bench.train(as_file(name), bench.recipe.stacks[name], **options | settings["options"].get(name, {}))
 
 
-def _row(run: Run, bench: Bench) -> dict[str, Any]:
+def _held(run: Run, bench: Bench) -> Images:
+    """The fold that chose the weights."""
+    options, train = bench.recipe.training, images(bench.data, run.stack.input_shape, split="train")
+    number, of = map(int, options["fold"].split("/"))
+    return train.subset(train.fold(number, of, seed=options["seed"])[1])
+
+
+def _row(run: Run, shown: Images) -> dict[str, Any]:
     return {
         "parameters": sum(parameter.numel() for parameter in run.stack.parameters()),
-        **measured(run.stack, bench.test(run.stack)),
+        **measured(run.stack, shown),
         "minutes": run.seconds / 60,
     }
 

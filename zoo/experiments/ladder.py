@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from zoo.experiments.bench import Bench, Run
     from zoo.experiments.page import Page
     from zoo.experiments.recipes import Recipe
+    from zoo.stack import Stack
 
 IMAGES, OTHERS, DRAWS = 3, 12, 10  # in pictures: those shown, those that rungs are taken from, draws of each rung
 MIXTURES, FRAMES = 9, 21
@@ -36,14 +37,15 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     runs |= {name: bench.train(name, sentence) for name, sentence in recipe.stacks.items()}
     judge = bench.judge(runs[LONG].stack)
     found = {name: _measured(run, bench) for name, run in runs.items()}
-    redrawn = {
-        name: redraw(run.stack, bench.test(run.stack), judge.labels, most=settings["redrawn"])
-        for name, run in runs.items()
-    }
+    most = settings["redrawn"]
+    redrawn = {name: redraw(run.stack, bench.test(run.stack), judge.labels, most=most) for name, run in runs.items()}
     _against_source(page, runs[LONG], found[LONG], bench)
-    page.table("Ways to build it", [
-        {"run": name, "ladder": f"`{recipe.stacks.get(name, recipe.stacks[first])}`", **vars(found[name]),
-         "total": found[name].total, "ms a step": 1000 * run.step_seconds(1)} for name, run in runs.items()])  # fmt: skip
+    rows = [
+        {"run": name, "ladder": f"`{recipe.stacks.get(name, recipe.stacks[first])}`", **vars(terms),
+         "total": terms.total, "ms a step": 1000 * runs[name].step_seconds(1)}
+        for name, terms in found.items()
+    ]  # fmt: skip
+    page.table("Ways to build it", rows)
     page.say(
         f"Test images, one draw of the code each, in the source's convention: **reconstruction** is half the sum of "
         f"squared errors in [-1, 1], **latent** the Monte Carlo estimate, nats an image; **used** are numbers of the "
@@ -51,7 +53,7 @@ def run(recipe: Recipe, bench: Bench) -> Page:
         f"({_words(budget)}); all others have had equal budgets ({_words(recipe.training)})."
     )
     _by_rung(page, redrawn, judge.accuracy)
-    _draw(page, runs[LONG], redrawn[LONG], bench)
+    _draw(page, runs, redrawn, bench)
     _judge(page, found, redrawn, first, bench)
     return page
 
@@ -100,8 +102,8 @@ def _against_source(page: Page, run: Run, found: Measured, bench: Bench) -> None
                  "total": found.total})  # fmt: skip
     page.table("Beside the source", rows)
     page.say(
-        f"The source's numbers are of {' or '.join(bench.recipe.settings['alike'])} while it trained, dropout included; "
-        f"ours are of {bench.data}. In training they are means over the epoch, of some of its steps."
+        f"The source's numbers are of {' or '.join(bench.recipe.settings['alike'])}, while it trained, dropout "
+        f"included; ours are of {bench.data}. In training they are means over the epoch, of some of its steps."
     )
 
 
@@ -123,22 +125,23 @@ def _by_rung(page: Page, redrawn: dict[str, list[Redrawn]], accuracy: float | No
             rows.append({"drawn anew": f"{title}, {name}", **cells})
     page.table("Rung by rung, 1 the shallowest", rows)
     page.say(
-        "One rung is drawn anew from the prior, the others stay. **Another class**: the share of draws that a classifier "
-        f"(test accuracy {accuracy:.3f}) takes for another class than what comes back of the image. **Pixel variance**: "
-        "over the draws, in [0, 1]. **Nats**: what the rung says of an image, as KL divergence of codes at unit scale."
+        "One rung is drawn anew from the prior, the others stay. **Another class**: the share of draws that a "
+        f"classifier (test accuracy {accuracy:.3f}) takes for another class than what comes back of the image. **Pixel "
+        "variance**: over the draws, in [0, 1]. **Nats**: what the rung says of an image, as KL divergence of codes at "
+        "unit scale."
     )
 
 
-def _draw(page: Page, run: Run, found: list[Redrawn], bench: Bench) -> None:
-    """All pictures of the long run."""
-    stack, folder = run.stack.eval(), bench.folder
+def _draw(page: Page, runs: dict[str, Run], redrawn: dict[str, list[Redrawn]], bench: Bench) -> None:
+    """Pictures of the long run, and one rung drawn anew in the inverted ladder beside it."""
+    stack, folder = runs[LONG].stack, bench.folder
     shown = bench.test(stack)
     x = shown.batch(torch.randperm(len(shown), generator=protocol.stream(0, "pictures of a ladder"))[: OTHERS + 1])
-    beside = [f"{one.changed:.0%} another class" for one in found if one.changed is not None]
-    path = pictures.redraws(stack, x[:IMAGES], folder / "redrawn.png", draws=DRAWS, beside=beside)
-    page.picture(
-        path, "One rung drawn anew, the others as in the image: the deeper it is, the more often the class changes"
-    )
+    for name, caption in {LONG: "", "inverted": " The ladder is inverted: rung 1 is the shallowest to encode."}.items():
+        beside = [f"{one.changed:.0%} another class" for one in redrawn[name] if one.changed is not None]
+        path = folder / f"redrawn-{name}.png"
+        pictures.redraws(runs[name].stack, x[:IMAGES], path, draws=DRAWS, beside=beside)
+        page.picture(path, f"One rung drawn anew, the others as in the image.{caption}")
     path = pictures.swaps(stack, x[:1], x[1:], folder / "swapped.png")
     page.picture(path, "The left image with one rung of each of the others")
     for rung in range(1, stack.code_shape[0] + 1):
@@ -150,13 +153,13 @@ def _draw(page: Page, run: Run, found: list[Redrawn], bench: Bench) -> None:
         easel = Easel(stack, shown, folder, seed=0)
         page.picture(easel.similar(), "Images, what comes back of them, and three draws from the posterior of each")
         page.picture(easel.samples(), "Samples from the prior")
-    _mix(page, run, folder, x)
+    _mix(page, stack, folder, x)
 
 
-def _mix(page: Page, run: Run, folder: Path, x: torch.Tensor) -> None:
-    path = strip(run.stack, x[:1], x[3:4], MIXTURES, folder / "strip.png")
+def _mix(page: Page, stack: Stack, folder: Path, x: torch.Tensor) -> None:
+    path = strip(stack, x[:1], x[3:4], MIXTURES, folder / "strip.png")
     page.picture(path, "Image, what comes back of it, mixtures, what comes back of the other image, that image")
-    path = animation(run.stack, x[:1], x[3:4], FRAMES, folder / "mix.gif")
+    path = animation(stack, x[:1], x[3:4], FRAMES, folder / "mix.gif")
     page.picture(path, "The same as an animation: the mixture is in the middle")
 
 
@@ -179,9 +182,12 @@ def _judge(page: Page, found: dict[str, Measured], redrawn: dict[str, list[Redra
     }.items():
         page.claim(text, found[first].total <= found[other].total,
                    f"{found[first].total:.2f} against {found[other].total:.2f} nats")  # fmt: skip
-    page.claim("with the latent term warmed up more numbers of the code are used", found["annealed"].used > found[first].used,
-               f"{found['annealed'].used} against {found[first].used}, {found['annealed'].total:.2f} against "
-               f"{found[first].total:.2f} nats")  # fmt: skip
+    page.claim(
+        "with the latent term warmed up more numbers of the code are used",
+        found["annealed"].used > found[first].used,
+        f"{found['annealed'].used} against {found[first].used}, at {found['annealed'].total:.2f} against "
+        f"{found[first].total:.2f} nats",
+    )
 
 
 def _name(one: Redrawn) -> str:

@@ -22,11 +22,16 @@ if TYPE_CHECKING:
 ACTIVE = 0.01  # the variance of a number's mean above which it is in use: Burda, Grosse and Salakhutdinov (2016)
 
 
-def measured(stack: Stack, shown: Images) -> dict[str, Any]:
+def measured(stack: Stack, shown: Images, target: tuple[float, float] = (0.0, 1.0)) -> dict[str, Any]:
     """Columns of a table for a stack of one level with a posterior, over all images.
 
     ``nats`` is the cross-entropy of what comes back of the posterior's mean and the divergence; ``nats, drawn`` the
     same of a draw, which is a bound on the likelihood. ``SSIM`` has a window of 5 pixels, zeros outside.
+
+    Args:
+        stack: of one level.
+        shown: images.
+        target: what comes back is compared with the images less this mean, over this deviation.
     """
     height, width, channels = *shown.shape[1:], shown.shape[0]
     terms = builder.build(f"{height}x{width}x{channels}/fc1+kl+bernoulli+ssim+mse").level(1).terms
@@ -36,7 +41,8 @@ def measured(stack: Stack, shown: Images) -> dict[str, Any]:
         for x in batches(shown):
             posterior = stack.posterior(x)
             trip, drawn = (
-                RoundTrip(x, posterior, z, stack.decode(z)) for z in (posterior.mode, posterior.sample(generator))
+                RoundTrip((x - target[0]) / target[1], posterior, z, stack.decode(z))
+                for z in (posterior.mode, posterior.sample(generator))
             )
             told = {name: cast("Term", terms[name])(trip).item() for name in ("bernoulli", "kl", "ssim", "mse")}
             told["drawn"] = cast("Term", terms["bernoulli"])(drawn).item()

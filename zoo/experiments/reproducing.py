@@ -14,7 +14,19 @@ if TYPE_CHECKING:
     from zoo.experiments.page import Page
 
 EXPERIMENTS = (
-    "denoising", "depth", "embedding", "heads", "ladder", "losses", "modes", "noise", "sweep", "transfer", "unusual",
+    "decoders",
+    "denoising",
+    "depth",
+    "embedding",
+    "heads",
+    "ladder",
+    "losses",
+    "modes",
+    "noise",
+    "rates",
+    "sweep",
+    "transfer",
+    "unusual",
 )
 """Modules beside this one, each with ``run(recipe, bench) -> Page``."""
 

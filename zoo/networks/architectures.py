@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import timm
 import torch
-import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import get_pretrained_cfg, is_model, list_models
+from torchvision import models as torchvision_models
 
 from zoo.catalogue import from_catalogue
 from zoo.errors import FileError, NetworkError, nearest
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and deviation of ImageNet's pixels, by channel: what networks are trained with unless they say otherwise."""
+
+torchvision: Any = torchvision_models
 
 SAFE = {"hf_hub_filename": "model.safetensors", "url": "", "custom_load": False}
 """What timm is told of a download: no way round to a pickle."""
@@ -65,7 +67,9 @@ class Architecture:
         Raises:
             NetworkError: there are none as safetensors, or they cannot be downloaded.
         """
-        advice = f"weights of your own are a file: '{self.name}=FILE.safetensors', or weights=FILE.safetensors in a term"
+        advice = (
+            f"weights of your own are a file: '{self.name}=FILE.safetensors', or weights=FILE.safetensors in a term"
+        )
         if self.fetch is None:
             raise NetworkError(f"{self.name} has no pretrained weights as safetensors: {advice}")
         try:
@@ -96,9 +100,9 @@ def find(name: str) -> Architecture:
         return Architecture(name, make, None, (32, 32), False, *IMAGENET, classifier="linear")
     if is_model(name):
         return _of_timm(name)
-    if name in torchvision.models.list_models(torchvision.models):
+    if name in torchvision.list_models(torchvision):
         return _of_torchvision(name)
-    known = {*list_models(), *torchvision.models.list_models(torchvision.models)}
+    known = {*list_models(), *torchvision.list_models(torchvision)}
     raise NetworkError(f"neither timm nor torchvision has a network {name!r}; {nearest(name.partition('.')[0], known)}")
 
 
@@ -143,7 +147,7 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], *, name: str, part: 
             raise NetworkError(
                 f"the weights do not fit {name}: {key} is {tuple(given[key].shape)}, not {tuple(tensor.shape)}"
             )
-    network.load_state_dict(given, assign=True)
+    network.load_state_dict({key: given[key].to(tensor.dtype) for key, tensor in wanted.items()}, assign=True)
 
 
 def _of_timm(name: str) -> Architecture:
@@ -163,18 +167,19 @@ def _of_timm(name: str) -> Architecture:
 
 def _of_torchvision(name: str) -> Architecture:
     with from_catalogue(), torch.device("meta"):
-        last = [*torchvision.models.get_model(name, weights=None).state_dict()][-1]
+        last = [*torchvision.get_model(name, weights=None).state_dict()][-1]
     classifier = last.removesuffix(".bias")
     return Architecture(name, partial(_torchvision, name), None, (224, 224), False, *IMAGENET, classifier=classifier)
 
 
 def _timm(name: str, *, classes: int | None = 0, **options: Any) -> nn.Module:
-    counted = {} if classes is None else {"num_classes": classes}
-    return cast("nn.Module", timm.create_model(name, **counted, **options))
+    counted: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    return timm.create_model(name, **counted, **options)
 
 
 def _torchvision(name: str, *, classes: int | None = 0) -> nn.Module:
-    return cast("nn.Module", torchvision.models.get_model(name, weights=None, num_classes=classes or 1000))
+    network: nn.Module = torchvision.get_model(name, weights=None, num_classes=classes or 1000)
+    return network
 
 
 def _cifar(depth: int, usual: int, *, classes: int | None = 0) -> nn.Module:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from zoo.stack import Stack
 
 SAMPLE_ROWS, CLASS_ROWS, DRAWN_ROWS, PAIRS, STEPS = 10, 10, 3, 6, 9
+ACROSS, PAIR_ROWS = 4, 6  # images that stand beside what came back of them
 SCATTERED = 2000  # codes, at most
 
 _log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def draw(
     easel = Easel(stack, shown, Path(out_dir), seed=seed)
     log = Path(history) if history is not None else Path(out_dir) / "history.jsonl"
     pictures = (
-        easel.reconstructions, easel.samples, easel.similar, easel.interpolation, easel.codes,
+        easel.reconstructions, easel.pairs, easel.samples, easel.similar, easel.interpolation, easel.codes,
         partial(easel.curves, log),
     )  # fmt: skip
     written: list[Path] = []
@@ -89,6 +90,16 @@ class Easel:
             spec = _cut(str(self.stack.spec.levels[number - 1]), 26)
             beside.append(f"level {number}\n{spec}\n{numbers:,} numbers")
         return labelled(rows, self.folder / "reconstructions.png", title=self.about, beside=beside)
+
+    def pairs(self) -> Path:
+        """Images, and beside each, on its right, what comes back through all levels."""
+        self._need_levels()
+        across = max(1, fitting(self._images(1), 2 * ACROSS) // 2)
+        x = self._images(across * PAIR_ROWS).cpu()
+        x_hat = self.stack(x.to(self.stack.device)).cpu()
+        rows = torch.stack([x, x_hat], 1).flatten(0, 1).split(2 * across)
+        above = ["image", "came back"] * across
+        return labelled(rows, self.folder / "pairs.png", title=self.about, above=above)
 
     def samples(self) -> Path:
         """New images; of a head that has learned classes, a row of each."""

@@ -23,7 +23,9 @@ AROUND = 64  # codes about an image's, which say which numbers move it most
 
 
 @torch.no_grad()
-def redraws(stack: Stack, x: Tensor, path: Path, *, draws: int = 10, seed: int = 0, beside: Sequence[str] = ()) -> Path:
+def redraws(
+    stack: Stack, x: Tensor, path: str | Path, *, draws: int = 10, seed: int = 0, beside: Sequence[str] = ()
+) -> Path:
     """Write images, and what becomes of each when one rung is drawn anew: a row for every image and rung.
 
     Args:
@@ -52,7 +54,7 @@ def redraws(stack: Stack, x: Tensor, path: Path, *, draws: int = 10, seed: int =
 
 
 @torch.no_grad()
-def swaps(stack: Stack, x: Tensor, others: Tensor, path: Path) -> Path:
+def swaps(stack: Stack, x: Tensor, others: Tensor, path: str | Path) -> Path:
     """Write one image with each rung of others: others in the first row, beneath each a row for every rung.
 
     Args:
@@ -78,7 +80,7 @@ def swaps(stack: Stack, x: Tensor, others: Tensor, path: Path) -> Path:
 def traversal(
     stack: Stack,
     x: Tensor,
-    path: Path,
+    path: str | Path,
     *,
     rung: int,
     others: Others = "fixed",

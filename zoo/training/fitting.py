@@ -27,6 +27,7 @@ from zoo.training.material import Material
 from zoo.training.members import Members, Stacks, check_together
 from zoo.training.objectives import HeadLearner, LevelInCodes, LevelInPixels, WholeStack
 from zoo.training.options import AUTO, DEFAULT_EPOCHS, Options
+from zoo.training.processes import Processes, several_on_cpus
 from zoo.training.progress import Reporter, trackers
 from zoo.training.rates import SPAN, STEPS, Sweep, can_be_swept, sweep
 from zoo.training.schedules import Spent
@@ -237,9 +238,17 @@ class _Fit:
         self.whole = self.stack if members is None else Stacks(stacks)
         self.options, self.where, self.material = options, where, material
         self.lasting = lasting
-        self.accelerator = Accelerator(log_with=[*trackers(lasting=lasting)] or None, project_dir=where / "logs")
+        self.accelerator = Accelerator(
+            cpu=several_on_cpus(), log_with=[*trackers(lasting=lasting)] or None, project_dir=where / "logs"
+        )
         self.reporter = Reporter(where if lasting else None, self.accelerator, visible=visible)
         self.shelf = Shelf(where / "checkpoints") if lasting else None
+        self.processes = Processes.of(self.accelerator)
+        if options.batch_size % self.processes.count:
+            raise TrainingError(
+                f"a batch of {options.batch_size} cannot be shared out among {self.processes.count} processes: "
+                "take a batch size that they divide"
+            )
         self.interrupt: Any = None
         self.gains: bool | None = None
         self.found: dict[str, dict[str, float]] = {}
@@ -247,8 +256,10 @@ class _Fit:
 
     def go(self, resume: bool | str) -> None:
         """Every course of the plan, from the first that is not finished."""
-        self.where.mkdir(parents=True, exist_ok=True)
-        files.sweep(self.where)
+        if self.processes.first:
+            self.where.mkdir(parents=True, exist_ok=True)
+            files.sweep(self.where)
+        self.processes.same(self.whole)
         saved = self._resumed(resume)
         if self.lasting:
             self.accelerator.init_trackers("tensorboard")
@@ -271,7 +282,7 @@ class _Fit:
         self.whole.to("cpu").eval()
         if self.lasting:
             self.accelerator.end_training()  # type: ignore[no-untyped-call]
-            for stack, folder in zip(self.stacks, self._folders(), strict=True):
+            for stack, folder in zip(self.stacks, self._folders() if self.processes.first else [], strict=False):
                 self.reporter.say(f"saving the stack in {folder}")
                 stack.save(folder)
 
@@ -399,7 +410,9 @@ class _Fit:
                 raise InterruptedTrainingError(f"stopped while encoding through level {levels}.{kept}")
 
         try:
-            found = codes.encode(self.stack, train, levels=levels, coding=coding, tick=tick, say=self.reporter.say)
+            found = codes.encode(
+                self.stack, train, levels=levels, coding=coding, tick=tick, say=self.reporter.say, among=self.processes
+            )
         finally:
             self.reporter.stop()
         return found if self.material.places is None else found.subset(self.material.places)
@@ -410,7 +423,8 @@ class _Fit:
         pixels: float | None = None
         size = max(2, min(250, self.options.batch_size * 4))
         every = self.material.held.labels if learner.labelled else None
-        for start in range(0, len(self.material.held), size):
+        count = len(self.material.held)
+        for start in range(self.processes.rank * size, count, size * self.processes.count):
             x = self.material.held.batch(slice(start, start + size)).to(self.accelerator.device)
             labels = None if every is None else every[start : start + size].to(x.device)
             loss += learner(learner.from_images(x), labels).total.item() * len(x)
@@ -420,8 +434,8 @@ class _Fit:
                     self.reporter.keep(x, x_hat)
                 error += (x_hat - x).square().mean().item() * len(x)
                 pixels = error
-        count = len(self.material.held)
-        return {"loss": loss / count} | ({} if pixels is None else {"mse": pixels / count})
+        loss, error, some = self.processes.total([loss, error, float(pixels is not None)])
+        return {"loss": loss / count} | ({"mse": error / count} if some else {})
 
     @torch.inference_mode()
     def _finish(self, course: Course, steps: int, spent: Spent) -> None:
@@ -429,6 +443,7 @@ class _Fit:
         if course.closes:
             for place, stack in enumerate(self.stacks):
                 self._scale(stack, course.level, self.options.seed if course.seeds is None else course.seeds[place])
+            self.processes.same(self.whole)
         if self.shelf is not None and self.accelerator.is_main_process:
             facts = {"history": self.reporter.length(), "spent": asdict(spent)}
             done = Checkpoint(course.number, steps, finished=True, facts=facts)
@@ -450,10 +465,13 @@ class _Fit:
         if not resume:
             if self.shelf is not None and self.shelf.load("last") is not None:
                 raise TrainingError(f"{self.where} holds a run already: resume it (--resume), or choose another folder")
-            if self.shelf is not None:
-                self.shelf.forget_after(None)
-            files.write_json(self.where / records.RUN, {**now, "gains": self._gains()})
-            self.reporter.cut(0)
+            gains = self._gains()
+            self.processes.wait()  # until everybody has looked
+            if self.processes.first:
+                if self.shelf is not None:
+                    self.shelf.forget_after(None)
+                files.write_json(self.where / records.RUN, {**now, "gains": gains})
+                self.reporter.cut(0)
             return None
         then = records.read(self.where)
         self.gains, self.found = then.get("gains"), then.get(records.RATES, {})
@@ -471,15 +489,18 @@ class _Fit:
                     f"the checkpoint in {self.where} does not fit this stack; it may be of another version of the zoo "
                     f"or of a plugin. Start in another folder. ({error})"
                 ) from error
-        if self.shelf is not None:
-            self.shelf.forget_after(saved)
-        self.reporter.cut(0 if saved is None else saved.facts["history"])  # what the run will write again
+        self.processes.wait()  # until everybody has read
+        if self.processes.first:
+            if self.shelf is not None:
+                self.shelf.forget_after(saved)
+            self.reporter.cut(0 if saved is None else saved.facts["history"])  # what the run will write again
         return saved
 
     def _gains(self) -> bool:
         """Whether bf16 gains, asked once a run: a busy machine may answer differently when the run is resumed."""
         if self.gains is None:
-            self.gains = self.options.precision == "auto" and precision.gains(self.accelerator.device)
+            gains = self.options.precision == "auto" and precision.gains(self.accelerator.device)
+            self.gains = self.processes.mean([float(gains)]) == [1.0]  # all of them, or none
         return self.gains
 
 

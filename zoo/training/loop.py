@@ -19,6 +19,7 @@ from zoo.training.averaging import Average
 from zoo.training.checkpoints import Checkpoint
 from zoo.training.interrupts import InterruptedTrainingError
 from zoo.training.players import players
+from zoo.training.processes import LostProcessError, Processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,6 +73,7 @@ class Loop:
     ) -> None:
         self.stack, self.options, self.accelerator = stack, options, accelerator
         self.reporter, self.shelf, self.interrupt, self.gains = reporter, shelf, interrupt, gains
+        self.processes = Processes.of(accelerator)
         self.spent = schedules.Spent()
         """What the courses of the level that is trained have taken so far; a run that is resumed sets it."""
 
@@ -95,7 +97,7 @@ class _Run:
     """The state of one course while it runs."""
 
     def __init__(self, loop: Loop, course: Course, resumed: Checkpoint | None) -> None:
-        self.loop, self.course, self.options = loop, course, loop.options
+        self.loop, self.course, self.options, self.processes = loop, course, loop.options, loop.processes
         self.device = loop.accelerator.device
         self.whole, self.spent = schedules.budget(self.options, len(course.source)), loop.spent
         self.budget = self.whole.part(course.share, spent=loop.spent, most=self._most())
@@ -113,15 +115,22 @@ class _Run:
             set_seed(seed)
             if resumed is None and course.opens:
                 self._prepare(member)
+            if not self.processes.first:
+                set_seed(self._seed_apart(seed))
             course.learner.begin(place, self.device)
         course.learner.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.stage, self.critics = players(course, self.options)
+        self.processes.same(course.learner)
+        self.stage, self.critics = players(course, self.options, self.processes)
         self.average = Average(course.learner, self.options.ema)
         if resumed is None:
             self.bf16 = self._choose_precision()
         else:
             self._restore(resumed)
         self.forward = torch.compile(course.learner) if self.options.compile else course.learner
+
+    def _seed_apart(self, seed: int) -> int:
+        """A seed for what this process draws from here on: others draw other noise."""
+        return zlib.crc32(f"{seed}/{self.step}/{self.processes.rank}".encode())
 
     def _most(self) -> int | None:
         """The steps that the phase takes at the most."""
@@ -140,6 +149,9 @@ class _Run:
         reporter.start(title, total, done=self.step * per_step)
         try:
             self._steps(per_step)
+        except LostProcessError:
+            self._save(alone=True)
+            raise
         finally:
             reporter.stop()
         if self.step % max(1, self._validate_every()) or not self.best:
@@ -150,13 +162,13 @@ class _Run:
 
     def _steps(self, per_step: int) -> None:
         stillness.train(self.course.learner)
-        since_line, since_save = perf_counter(), perf_counter()
+        since_line, saved = perf_counter(), self.elapsed
         start, images = perf_counter() - self.elapsed, 0
         while not self.enough and (progress := self.budget.progress(self.step, self.elapsed)) < 1:
             losses, norm = self._step(progress)
             self.step += 1
             images += per_step
-            self.elapsed = perf_counter() - start
+            self.elapsed, asked = self.processes.mean((perf_counter() - start, float(self.loop.interrupt.asked)))
             self.loop.reporter.advance(per_step, total=self._expected(per_step))
             if self.step % self.options.log_every == 0 or self.step == 1 or self.enough:
                 self._log(losses, norm, images / (perf_counter() - since_line))
@@ -164,11 +176,11 @@ class _Run:
             if self.step % self._validate_every() == 0:
                 self._validate()
                 since_line, images = perf_counter(), 0
-            if self.loop.interrupt.asked:
+            if asked:
                 self._stop()
-            if perf_counter() - since_save > SAVE_EVERY:
+            if self.elapsed - saved > SAVE_EVERY:
                 self._save()
-                since_save = perf_counter()
+                saved = self.elapsed
         self.course.learner.advance(self._moment(1.0))
 
     def taken(self) -> schedules.Spent:
@@ -207,6 +219,7 @@ class _Run:
                 loss = learner.critic_loss(critic.name, losses)
             critic.step(loss, factor, momentum)
         learner.adapt(losses, moment.step + 1)
+        self.processes.same_buffers(learner)
         self.average.update(self.step)
         return losses, norm
 
@@ -214,11 +227,12 @@ class _Run:
         """The items of a step: their order follows from the seed, the course and the epoch alone."""
         source = self.course.source
         count, size = len(source), min(self.batch_size, len(source))
+        size -= size % self.processes.count
         per_epoch = schedules.steps_per_epoch(count, size)
         epoch, place = divmod(self.step, per_epoch)
         if self.order is None or self.order[0] != epoch:
             self.order = (epoch, torch.stack([_shuffled(count, f"{seed}/{epoch}") for seed in self.seeds]))
-        index = self.order[1][:, place * size : (place + 1) * size].flatten()
+        index = self.processes.share(self.order[1][:, place * size : (place + 1) * size]).flatten()
         batch = source.batch(index).to(self.device, non_blocking=True)
         if batch.ndim == 4:
             batch = batch.contiguous(memory_format=torch.channels_last)
@@ -245,7 +259,8 @@ class _Run:
         stillness.train(learner)
         batch, labels = self._batch()
         parts = zip(learner.members, batch.chunk(len(learner.members)), strict=True)
-        return all(precision.equal(member, part, labels) for member, part in parts)
+        equal = all(precision.equal(member, part, labels) for member, part in parts)
+        return self.processes.mean([float(equal)]) == [1.0]
 
     def _precision(self) -> AbstractContextManager[None]:
         """Autocast for bf16; for fp32 nothing, unless the caller has autocast on: entering it shows in a small step."""
@@ -255,7 +270,7 @@ class _Run:
         return nullcontext()
 
     def _check(self, losses: Losses) -> None:
-        found = [losses.total.item()] if losses.each is None else losses.each.tolist()
+        found = self.processes.mean([losses.total.item()] if losses.each is None else losses.each.tolist())
         self.first_losses = self.first_losses or found
         until = self.course.phase.until
         self.enough = until is not None and max(found) < until
@@ -345,19 +360,26 @@ class _Run:
         """The best weights of all members, by their names in the learner."""
         return {name: value for _, state in self.best for name, value in state.items()}
 
-    def _save(self, *, best: bool = False) -> None:
-        if self.loop.shelf is None or not self.loop.accelerator.is_main_process:
+    def _save(self, *, best: bool = False, alone: bool = False) -> None:
+        """Leave a checkpoint; all processes come here together, unless one is alone because another is gone."""
+        if self.loop.shelf is None:
+            return
+        own = randomness.state(self.device) | self.course.learner.random()
+        states = [own] if alone else self.processes.gathered(own)
+        if not self.processes.first:
             return
         facts = {
             "elapsed": self.elapsed, "bf16": self.bf16, "first_losses": self.first_losses,
             "best_losses": [loss for loss, _ in self.best], "yardstick": self.yardstick,
-            "enough": self.enough, "curve": self.curve, "spent": asdict(self.spent), "history": self.loop.reporter.length(),
+            "enough": self.enough, "curve": self.curve, "spent": asdict(self.spent),
+            "history": self.loop.reporter.length(),
         }  # fmt: skip
         checkpoint = Checkpoint(self.course.number, self.step, facts=facts)
         checkpoint.put("stack", dict(self.loop.stack.state_dict()))
         checkpoint.put("average", self.average.state())
         checkpoint.put("best", self._best_state())
-        checkpoint.put("random", randomness.state(self.device) | self.course.learner.random())
+        for rank, state in enumerate(states):
+            checkpoint.put(_random(rank), state)
         for player in self._players():
             checkpoint.put(f"optimizer/{player.name}", player.state())
         self.loop.shelf.save(checkpoint, best=best)
@@ -373,8 +395,11 @@ class _Run:
             self.best.append((loss, {name: best[name] for name in self.average.state(member)}))
         for player in self._players():
             player.load(saved.section(f"optimizer/{player.name}"))
-        randomness.restore(saved.section("random"), self.device)
-        self.course.learner.put_random(saved.section("random"))
+        if states := saved.section(_random(self.processes.rank)):
+            randomness.restore(states, self.device)
+            self.course.learner.put_random(states)
+        else:  # of a run with fewer processes, or one that was left alone
+            set_seed(self._seed_apart(self.seeds[0]))
 
     def _players(self) -> list[Any]:
         return [player for player in (self.stage, *self.critics) if player is not None]
@@ -386,6 +411,11 @@ class _Run:
             f"Everything is saved in {shelf.folder.parent}: the same command with --resume (resume=True) goes on."
         )  # fmt: skip
         raise InterruptedTrainingError(f"stopped in level {self.course.level} after {self.step} steps. {how}")
+
+
+def _random(rank: int) -> str:
+    """The section of a checkpoint with the random states of one process."""
+    return f"random/{rank}"
 
 
 def _shuffled(count: int, seed: str) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from zoo.errors import TrainingError
+from zoo.training.processes import Processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,6 +35,7 @@ class Player:
         rates: what learns, each with its factor on the learning rate.
         options: names the optimiser, its rate, its weight decay and the clipping.
         members: modules whose gradients are clipped each for itself, where several learn at once.
+        processes: that have a gradient each, of which all take the mean.
     """
 
     def __init__(
@@ -42,8 +44,9 @@ class Player:
         rates: Iterable[tuple[nn.Parameter, float]],
         options: Options,
         members: Sequence[nn.Module] = (),
+        processes: Processes | None = None,
     ) -> None:
-        self.name = name
+        self.name, self.processes = name, processes or Processes()
         rates = list(rates)
         self.parameters = [parameter for parameter, _ in rates]
         self.clip = options.clip
@@ -69,6 +72,7 @@ class Player:
                 group["momentum"] = momentum
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.processes.average(parameter.grad for parameter in self.parameters)
         norms = [nn.utils.clip_grad_norm_(parameters, self.clip) for parameters in self.clipped]
         self.optimizer.step()
         return norms[0] if len(norms) == 1 else torch.stack(norms).mean()
@@ -94,7 +98,7 @@ class Player:
                     own[key] = torch.empty_like(parameter).copy_(value)
 
 
-def players(course: Course, options: Options) -> tuple[Player | None, list[Player]]:
+def players(course: Course, options: Options, processes: Processes) -> tuple[Player | None, list[Player]]:
     """The stage (None where nothing of it learns) and the critics of what is being trained."""
     critics = {
         name: [(parameter, owner.critic_rate) for parameter in owner.critic.parameters()]
@@ -103,8 +107,8 @@ def players(course: Course, options: Options) -> tuple[Player | None, list[Playe
     }
     theirs = {id(parameter) for rates in critics.values() for parameter, _ in rates}
     own = [(parameter, factor) for parameter, factor in course.rates().values() if id(parameter) not in theirs]
-    stage = Player("stage", own, options, course.learner.members) if own else None
-    return stage, [Player(name, rates, options) for name, rates in critics.items() if rates]
+    stage = Player("stage", own, options, course.learner.members, processes) if own else None
+    return stage, [Player(name, rates, options, (), processes) for name, rates in critics.items() if rates]
 
 
 def _optimizer(rates: list[tuple[nn.Parameter, float]], options: Options) -> torch.optim.Optimizer:

@@ -1,0 +1,28 @@
+"""What TensorBoard is given: scalars by level and phase, and images with what came back of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from zoo import build, fit
+
+accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+
+
+@pytest.mark.parametrize(("channels", "shown"), [(1, True), (3, True), (2, False)])
+def test_scalars_and_held_out_images(tmp_path, channels, shown):
+    x = torch.rand(64, channels, 4, 6)
+    stack = build(f"4x6x{channels}/fc2(hidden=[4])+kl")
+    fit(stack, x, steps=4, batch_size=8, out=tmp_path, val=x[:20], log_every=1, progress=False)
+    (folder,) = {path.parent for path in tmp_path.glob("logs/**/events.*")}
+    found = accumulators.EventAccumulator(str(folder)).Reload()
+    tags = found.Tags()
+    assert {"level-1/pixels/loss", "level-1/pixels/kl", "level-1/pixels/lr", "level-1/pixels/val_mse"} <= {
+        *tags["scalars"]
+    }
+    assert tags["images"] == (["level-1/pixels/images"] if shown else [])
+    if shown:
+        events = found.Images("level-1/pixels/images")
+        assert [event.step for event in events] == [1, 2, 3, 4]
+        assert (events[0].width, events[0].height) == (8 * 6, 8)  # eight in a row, each above its own

@@ -1,0 +1,148 @@
+"""The processes that train one stack together: what they share out, and what they agree on."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import distributed
+
+from zoo.errors import TrainingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from accelerate.accelerator import Accelerator
+    from torch import Tensor, nn
+
+
+class LostProcessError(TrainingError):
+    """Another process of the run is gone, so this one cannot go on."""
+
+
+class Processes:
+    """The processes of a run, as one of them sees them; it is alone as a rule, and then nothing here does anything.
+
+    All of them hold the same weights. Every step's items are shared out, gradients are averaged, and what decides about
+    the run, as whether a loss exploded or somebody pressed Ctrl-C, is averaged too, so that all decide alike.
+
+    Args:
+        rank: of this process, from 0. Number 0 writes; the others only compute.
+        count: how many there are.
+        device: where tensors are that travel.
+    """
+
+    def __init__(self, rank: int = 0, count: int = 1, device: torch.device | None = None) -> None:
+        self.rank, self.count = rank, count
+        self.device = device or torch.device("cpu")
+
+    @classmethod
+    def of(cls, accelerator: Accelerator) -> Processes:
+        """Those that ``accelerate launch`` or ``torchrun`` started."""
+        return cls(accelerator.process_index, accelerator.num_processes, accelerator.device)
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes."""
+        return self.rank == 0
+
+    def share(self, items: Tensor) -> Tensor:
+        """The part of a step's items that falls to this process, (M, B) to (M, B / count)."""
+        return items if self.count == 1 else items[:, self.rank :: self.count]
+
+    def mean(self, values: Sequence[float]) -> list[float]:
+        """The means over all processes."""
+        if self.count == 1:
+            return [*values]
+        return (self._summed(values) / self.count).tolist()
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        """The sums over all processes."""
+        return [*values] if self.count == 1 else self._summed(values).tolist()
+
+    def _summed(self, values: Sequence[float]) -> Tensor:
+        found = torch.tensor(values, dtype=torch.float64, device=self.device)
+        with _in_touch():
+            distributed.all_reduce(found)
+        return found
+
+    @torch.no_grad()
+    def average(self, tensors: Iterable[Tensor | None]) -> None:
+        """Put the mean over all processes in place of each tensor; all have the same ones, in one order."""
+        if self.count == 1:
+            return
+        for group in _by_type(tensor for tensor in tensors if tensor is not None):
+            flat = torch.cat([tensor.flatten() for tensor in group])
+            with _in_touch():
+                distributed.all_reduce(flat)
+            _unpack(flat.div_(self.count), group)
+
+    @torch.no_grad()
+    def same(self, module: nn.Module) -> None:
+        """Put the first process's parameters and buffers in place of everybody's."""
+        if self.count > 1:
+            self._sent([*module.parameters(), *module.buffers()])
+
+    @torch.no_grad()
+    def same_buffers(self, module: nn.Module) -> None:
+        """Put the first process's buffers in place of all: statistics of a batch, and what follows from losses."""
+        if self.count > 1:
+            self._sent([buffer for buffer in module.buffers() if buffer.is_floating_point()])
+
+    def _sent(self, tensors: list[Tensor]) -> None:
+        for group in _by_type(tensors):
+            flat = torch.cat([tensor.flatten() for tensor in group])
+            with _in_touch():
+                distributed.broadcast(flat, 0)
+            _unpack(flat, group)
+
+    def gathered(self, tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Everybody's tensors, by process; they have the same names, shapes and types everywhere."""
+        if self.count == 1:
+            return [tensors]
+        found: list[dict[str, Tensor]] = [{} for _ in range(self.count)]
+        for name, tensor in tensors.items():
+            own = tensor.to(self.device).contiguous()
+            parts = [torch.empty_like(own) for _ in range(self.count)]
+            with _in_touch():
+                distributed.all_gather(parts, own)
+            for place, part in enumerate(parts):
+                found[place][name] = part.cpu()
+        return found
+
+    def wait(self) -> None:
+        """Go on when everybody has come this far."""
+        if self.count > 1:
+            with _in_touch():
+                distributed.barrier()
+
+
+def several_on_cpus() -> bool:
+    """Whether ``torchrun`` started this process among others on a machine without a GPU: accelerate wants to be told."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+
+
+@contextmanager
+def _in_touch() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # what torch.distributed raises when the other end of a connection is gone
+        raise LostProcessError(
+            "another process of this run has ended, which is why this one ends: look at what that one said. "
+            "What was saved can be resumed (--resume), with as many processes or another number"
+        ) from error
+
+
+def _by_type(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
+    groups: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault(tensor.dtype, []).append(tensor)
+    return [*groups.values()]
+
+
+def _unpack(flat: Tensor, tensors: list[Tensor]) -> None:
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view(tensor.shape))
