@@ -87,7 +87,7 @@ def test_sample(run, tmp_path):
 
 def test_draw(run, photos, tmp_path):
     zoo("draw", run, "--data", photos, "--out", tmp_path)
-    names = {"reconstructions.png", "samples.png", "interpolation.png", "codes.png", "curves.png"}
+    names = {"reconstructions.png", "pairs.png", "samples.png", "interpolation.png", "codes.png", "curves.png"}
     assert {path.name for path in tmp_path.iterdir()} == names
     for name in names:
         with Image.open(tmp_path / name) as picture:

@@ -22,7 +22,7 @@ from zoo.pictures.interpolation import arc, between, curved
 if TYPE_CHECKING:
     from pathlib import Path
 
-NAMES = ["reconstructions.png", "samples.png", "similar.png", "interpolation.png", "codes.png"]
+NAMES = ["reconstructions.png", "pairs.png", "samples.png", "similar.png", "interpolation.png", "codes.png"]
 
 
 def noise(count: int, *, channels: int = 1, size: int = 12, seed: int = 0) -> torch.Tensor:
@@ -144,13 +144,13 @@ def test_reconstructions_are_those_of_every_level(shown: Images, tmp_path: Path)
 
 def test_samples_are_those_of_the_seed(shown: Images, tmp_path: Path) -> None:
     stack = zoo.build("12x12x1/fc3+kl")
-    page = pixels(draw(stack, shown, tmp_path, seed=1)[1])
+    page = pixels(draw(stack, shown, tmp_path, seed=1)[2])
     assert place_of(tiles(stack.sample(100, seed=1)[10:20], 10), page)
 
 
 def test_draws_stand_beneath_the_images_and_their_means(shown: Images, tmp_path: Path) -> None:
     stack = zoo.build("12x12x1/fc3+kl")
-    page = pixels(draw(stack, shown, tmp_path, seed=1)[2])
+    page = pixels(draw(stack, shown, tmp_path, seed=1)[3])
     x = shown.batch(torch.randperm(30, generator=torch.Generator().manual_seed(1))[:10])
     rows = [x, stack.similar(x, noise=False), *(stack.similar(x, seed=seed) for seed in (1, 2, 3))]
     tops = [place_of(tiles(row, 10), page) for row in rows]
@@ -162,7 +162,7 @@ def test_draws_stand_beneath_the_images_and_their_means(shown: Images, tmp_path:
 def test_samples_of_a_head_that_has_learned_classes_come_class_by_class(shown: Images, tmp_path: Path) -> None:
     stack = zoo.build("12x12x1/fc3/mixture(6, classes=true)")
     stack.head.prepare(torch.randn(90, 3, generator=torch.Generator().manual_seed(0)), torch.arange(90) % 3)
-    page = pixels(draw(stack, shown, tmp_path, seed=1)[1])
+    page = pixels(draw(stack, shown, tmp_path, seed=1)[2])
     rows = [stack.sample(10, seed=1, label=label) for label in range(3)]
     tops = [place_of(tiles(row, 10), page) for row in rows]
     assert all(tops)
@@ -173,7 +173,7 @@ def test_samples_of_a_head_that_has_learned_classes_come_class_by_class(shown: I
 def test_what_cannot_be_drawn_is_left_out_and_said(shown: Images, tmp_path: Path, caplog) -> None:
     with caplog.at_level(logging.WARNING):
         written = draw(zoo.build("12x12x1/conv3x3x4"), shown, tmp_path)
-    assert [path.name for path in written] == ["reconstructions.png", "interpolation.png", "codes.png"]
+    assert [path.name for path in written] == ["reconstructions.png", "pairs.png", "interpolation.png", "codes.png"]
     assert "no prior" in caplog.text
     assert "no posterior to draw from" in caplog.text
     assert "history" in caplog.text
@@ -185,7 +185,13 @@ def test_one_image_without_a_label_is_enough(tmp_path: Path) -> None:
         skipped=(),
     )  # fmt: skip
     written = draw(zoo.build("12x12x3/fc3+kl"), alone, tmp_path)
-    assert [path.name for path in written] == ["reconstructions.png", "samples.png", "similar.png", "codes.png"]
+    assert [path.name for path in written] == [
+        "reconstructions.png",
+        "pairs.png",
+        "samples.png",
+        "similar.png",
+        "codes.png",
+    ]
 
 
 def test_a_picture_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch) -> None:

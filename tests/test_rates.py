@@ -154,7 +154,7 @@ def test_suggestions_of_a_curve_that_falls_and_rises():
     assert 1e-2 / 10 < found.minimum <= 1.2e-1 / 10
     assert 1e-4 < found.steep < 2e-2
     assert 1e-4 < found.valley < 2e-2
-    assert found.edge == pytest.approx(1e-2, rel=0.3)
+    assert found.edge == pytest.approx(2e-2, rel=0.3)
     assert found.suggested in found.suggestions.values()
 
 

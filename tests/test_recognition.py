@@ -83,10 +83,10 @@ def test_images_of_classes_that_it_does_not_know_do_not_count(monkeypatch):
 
 
 def test_one_of_our_own_is_kept_where_one_says(tmp_path):
-    shown = shades(300)
+    shown = shades(1500)
     file = tmp_path / "own.safetensors"
     judge = recognition.judge_of(f"own={file}", shown, train=shown, device=CPU)
-    assert (judge.labels(shown.batch(slice(0, 300))) == shown.labels).float().mean() > 0.9
+    assert (judge.labels(shown.batch(slice(0, 300))) == shown.labels[:300]).float().mean() > 0.9
     kept = file.read_bytes()
     again = recognition.judge_of(f"own={file}", shown, train=shown, device=CPU)
     assert again.network.sha256 == judge.network.sha256

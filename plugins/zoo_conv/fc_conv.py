@@ -93,7 +93,7 @@ class _FromFeatures(nn.ConvTranspose2d):
     """The way back, (B, F, 1, 1) to (B, C, H, W)."""
 
     def forward(self, y: Tensor, output_size: list[int] | None = None) -> Tensor:
-        x_hat = (y.flatten(1) @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
+        x_hat: Tensor = (y.flatten(1) @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
         return x_hat if self.bias is None else x_hat + self.bias[:, None, None]
 
 

@@ -49,7 +49,12 @@ def evaluate(
         raise click.UsageError("--samples and --features go together.")
     from zoo import evaluation, files
 
-    asked: dict[str, Any] = {"samples": samples or 0, "features": features, "corrupt": corrupt, "classifier": classifier}
+    asked: dict[str, Any] = {
+        "samples": samples or 0,
+        "features": features,
+        "corrupt": corrupt,
+        "classifier": classifier,
+    }
     report = evaluation.evaluate(loaded(folder), data, progress=True, **asked)
     if out is None:
         files.write_report(folder, report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from zoo import builder
 from zoo.data import images
@@ -14,7 +14,7 @@ from zoo.interfaces import Reconstruction
 from zoo.pictures.grids import labelled
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from zoo.experiments.bench import Bench, Run
     from zoo.experiments.page import Page
@@ -73,7 +73,7 @@ def _standardised(sentence: str, bench: Bench) -> Stack:
     """A stack whose reconstruction has a standardised target; its stage standardises what it encodes for itself."""
     stack = builder.build(sentence, seed=bench.recipe.training.get("seed", 0))
     mean, deviation = _scale(bench)
-    terms = cast("nn.ModuleDict", stack.level(1).terms)
+    terms = stack.level(1).terms
     for name, term in list(terms.items()):
         if isinstance(term, Reconstruction):
             terms[name] = Standardised(term, mean, deviation)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from zoo.training import Sweep
 
 ABOVE = 1.5
-"""The plot ends this many times as far above the start as the loss fell below it: a loss that diverged hides the rest."""
+"""A plot ends this many times as far above the start as the loss fell below it: one that diverged hides the rest."""
 
 
 def sweeps(found: Mapping[str, Sweep], path: Path, *, title: str) -> Path:

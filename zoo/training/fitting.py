@@ -168,8 +168,8 @@ def find_lr(
 
     >>> import torch, zoo
     >>> found = zoo.find_lr("8x8x1/fc4(hidden=[16])", torch.rand(640, 1, 8, 8), steps=20, progress=False)
-    >>> sorted(found.suggestions), found.suggested == found.suggestions["valley"]
-    (['minimum', 'steep', 'valley'], True)
+    >>> sorted(found.suggestions), found.suggested == found.suggestions["edge"]
+    (['edge', 'minimum', 'steep', 'valley'], True)
     """
     stack = builder.build(stack, seed=options.get("seed", 0)) if isinstance(stack, str) else stack
     chosen = replace(_options(options), level=_swept_level(stack, level))
@@ -281,7 +281,8 @@ class _Fit:
                 self._finish(course, steps, loop.spent)
         self.whole.to("cpu").eval()
         if self.lasting:
-            self.accelerator.end_training()  # type: ignore[no-untyped-call]
+            for tracker in self.accelerator.trackers:  # not end_training, after which no other stack could be trained
+                tracker.finish()
             for stack, folder in zip(self.stacks, self._folders() if self.processes.first else [], strict=False):
                 self.reporter.say(f"saving the stack in {folder}")
                 stack.save(folder)

@@ -120,7 +120,7 @@ class Processes:
 
 
 def several_on_cpus() -> bool:
-    """Whether ``torchrun`` started this process among others on a machine without a GPU: accelerate wants to be told."""
+    """Whether ``torchrun`` started several processes on a machine without a GPU: accelerate wants to be told."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
 
 

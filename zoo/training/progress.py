@@ -123,7 +123,7 @@ class Reporter:
             if self.pictures is not None:
                 shown = {f"{prefix}/images": self.pictures.numpy()}
                 for tracker in self.accelerator.trackers:
-                    tracker.log_images(shown, step=line["step"])  # type: ignore[attr-defined]
+                    tracker.log_images(shown, step=line["step"])
                 self.pictures = None
 
     def length(self) -> int:

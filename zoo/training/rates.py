@@ -77,10 +77,10 @@ class Sweep:
 
     @property
     def edge(self) -> float:
-        """A tenth of the highest rate up to which the loss is less than its spread above its least."""
+        """A fifth of the highest rate up to which the loss is less than its spread above its least."""
         limit = min(self.smoothed) + self.spread
         beyond = (place for place, value in enumerate(self.smoothed) if place > self._least and value > limit)
-        return self.rates[next(beyond, len(self.rates)) - 1] / 10
+        return self.rates[next(beyond, len(self.rates)) - 1] / 5
 
     @property
     def suggestions(self) -> dict[str, float]:
@@ -143,6 +143,7 @@ class _Recorder(Reporter):
 
     def __init__(self, loop: Loop) -> None:
         super().__init__(None, loop.accelerator, visible=loop.reporter.visible)
+        self.processes = loop.processes
         self.losses: list[float] = []
         self.still: list[float] = []
 
@@ -155,7 +156,7 @@ class _Recorder(Reporter):
         """Take in the loss of a step; raise ``_Diverged`` when it has risen as far as it ever fell, and further."""
         if "loss" not in line:
             return
-        self.losses.append(line["loss"])
+        self.losses += self.processes.mean([line["loss"]])
         if self.still:
             curve = smooth(self.changes)
             if curve[-1] > DIVERGED * max(-min(curve), (max(self.still) - min(self.still)) / 2):
@@ -222,7 +223,7 @@ def falling(values: Sequence[float]) -> list[int]:
     """Where the longest of the sequences lies that fall from value to value, leaving out others in between.
 
     >>> falling([5.0, 3.0, 4.0, 2.0, 9.0, 1.0])
-    [0, 2, 3, 5]
+    [0, 1, 3, 5]
     """
     chains: list[list[int]] = []
     for place, value in enumerate(values):

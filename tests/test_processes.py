@@ -1,0 +1,129 @@
+"""Several processes train one stack: what one would have come to, and what happens when one of them dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+
+import pytest
+import torch
+from children import ended, start
+
+from zoo import files
+from zoo.builder import build
+from zoo.errors import TrainingError, ZooError
+from zoo.training import fit, fitting
+from zoo.training import loop as loops
+from zoo.training.processes import Processes
+
+OPTIONS = {"steps": 20, "batch_size": 16, "precision": "fp32", "log_every": 1}
+STACK = "8x8x1/conv2x2x4(width=4)/fc3(hidden=[8])+kl"
+ADVERSARIES = ("8x8x1/fc3(hidden=[8])+wae_gan", "8x8x1/conv2x2x4(width=4)/began(width=4)")
+
+
+def train(folder, sentences, options, dies_before):
+    """What each process does: train, and leave what it holds at the end in ``rank-N.json``."""
+    rank = int(os.environ.get("RANK", "0"))
+    torch.manual_seed(rank)  # what every process is built with is the first one's in the end
+    if dies_before is not None:
+        _die_before(dies_before)
+    data = torch.rand(120, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = {}
+    try:
+        for number, sentence in enumerate(sentences):
+            stack = fit(build(sentence), data, out=folder / f"run-{number}", progress=False, **options)
+            found[sentence] = files.digest(stack.state_dict())
+        found["drawn"] = torch.rand(1).item()
+    except ZooError as error:
+        found["error"] = str(error)
+    (folder / f"rank-{rank}.json").write_text(json.dumps(found))
+
+
+def _die_before(step):
+    own = loops._Run._step
+
+    def stepping(run, progress):
+        if run.step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return own(run, progress)
+
+    loops._Run._step = stepping
+
+
+@pytest.fixture
+def crew(tmp_path):
+    """Trains with so many processes, of which the last may die; returns the folder and the exit codes."""
+
+    def run(*sentences, processes=2, name="crew", dies_before=None, **options):
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        shared = {"ZOO_CACHE": str(tmp_path / "cache"), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        crew = []
+        for rank in range(processes):
+            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+            environ = shared | ({key: str(value) for key, value in place.items()} if processes > 1 else {})
+            dies = dies_before if rank == processes - 1 else None
+            log = folder / f"log-{rank}"
+            crew.append(start(train, folder, sentences, {**OPTIONS, **options}, dies, log=log, environ=environ))
+        return folder, [ended(process) for process in crew]
+
+    return run
+
+
+def lines(folder, key):
+    history = (folder / "run-0" / "history.jsonl").read_text("utf-8").splitlines()
+    return [line for line in map(json.loads, history) if key in line]
+
+
+def ranks(folder):
+    return [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("rank-*.json"))]
+
+
+def test_two_come_to_what_one_would_have_come_to(crew):
+    (one, first), (two, second) = crew(STACK, processes=1, name="one"), crew(STACK, name="two")
+    assert (first, second) == ([0], [0, 0])
+    held = [[line["val"]["mse"] for line in lines(folder, "val")] for folder in (one, two)]
+    assert held[1] == pytest.approx(held[0], rel=0.01)
+    assert held[0] != held[1]  # or the second was not shared out
+    a, b = ranks(two)
+    assert a[STACK] == b[STACK]
+    assert a["drawn"] != b["drawn"]
+    assert len(lines(two, "loss")) == len(lines(one, "loss"))  # one of them writes
+
+
+def test_adversaries_and_heads_learn_alike_everywhere(crew):
+    folder, codes = crew(*ADVERSARIES, steps=4)
+    assert codes == [0, 0], (folder / "log-0").read_text()
+    a, b = ranks(folder)
+    assert [a[sentence] for sentence in ADVERSARIES] == [b[sentence] for sentence in ADVERSARIES]
+
+
+def test_when_one_dies_the_run_ends_and_can_be_resumed_by_another_number(crew):
+    folder, codes = crew(STACK, dies_before=15)
+    assert codes == [0, -signal.SIGKILL]
+    (left,) = ranks(folder)
+    assert "another process of this run has ended" in left["error"]
+    folder, codes = crew(STACK, processes=1, resume=True)
+    assert codes == [0], (folder / "log-0").read_text()
+    steps = [line["step"] for line in lines(folder, "loss") if line["level"] == 1]
+    assert steps == list(range(1, 21))
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(monkeypatch):
+    monkeypatch.setattr(fitting, "Processes", type("Three", (), {"of": lambda _: Processes(0, 3)}))
+    with pytest.raises(TrainingError, match="a batch of 16 cannot be shared out among 3"):
+        fit(build("8x8x1/fc2"), torch.rand(20, 1, 8, 8), steps=1, batch_size=16, progress=False)
+
+
+def test_alone_nothing_is_done():
+    alone, x = Processes(), torch.tensor([1.0, 2.0])
+    alone.average([x, None])
+    assert (alone.mean([3.0]), alone.total([3.0])) == ([3.0], [3.0])
+    assert alone.gathered({"x": x}) == [{"x": x}]
+    assert torch.equal(alone.share(x[None]), x[None])
+    alone.wait()
