@@ -21,7 +21,9 @@ STAGES = {
     "conv": [
         *((place, {}) for place in (IMAGE, MAP, NARROW, Place((2, 12, 8), (3, 4, 2)))),
         *((MAP, {"noise": noise}) for noise in ("feature", "shared")),
-        *((IMAGE, {"up": up, "linear": False}) for up in ("shuffle", "nearest", "transpose")),
+        *((IMAGE, {"up": up, "linear": False}) for up in ("shuffle", "nearest", "transpose", "transpose_uneven")),
+        *((IMAGE, {"up": up}) for up in ("shuffle_blur", "shuffle_plain")),
+        *((SMALL, {"network": "pooled", "width": 4, "up": up}) for up in ("nearest", "shuffle_blur")),
         *((IMAGE, {"norm": norm}) for norm in ("group", "batch")),
         (NARROW, {"linear": False, "hidden": 9}),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING
 
 import pytest
@@ -238,7 +239,8 @@ class TestFeature:
 class TestLPIPS:
     def test_it_is_the_number_of_the_package(self):
         package = pytest.importorskip("lpips")
-        with pytest.warns(UserWarning, match="pretrained"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it asks torchvision in words of yesterday
             theirs = package.LPIPS(net="alex", pnet_rand=True, verbose=False)
         ours = LPIPS(Place((3, 64, 64), (4,)), net="alex", pretrained=False)
         own = ours.observer.network.state_dict()

@@ -44,7 +44,7 @@ def test_building_is_seeded_and_leaves_the_global_state_alone():
     [
         ("conv8x8x64(wdth=3)", SpecError, "no option 'wdth'; did you mean 'width'"),
         ("conv8x8x64(width=wide)", SpecError, "width wants int"),
-        ("conv8x8x64(up=shufle)", SpecError, "up wants shuffle or nearest or transpose"),
+        ("conv8x8x64(up=shufle)", SpecError, "up wants shuffle or shuffle_blur or .*, got .shufle."),
         ("conv8x8x64(3)", SpecError, "takes no value without a key"),
         ("conv8x8x64+kl(1, weight=2)", SpecError, "weight twice"),
         ("conv8x8x64+kl3", SpecError, "no shape"),

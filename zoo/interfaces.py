@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import RegistryError
+from zoo.errors import RegistryError, TrainingError
 from zoo.phases import Phase
 from zoo.weighing import Weighing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from zoo.growth import Size, View
     from zoo.phases import Moment
     from zoo.posterior import Posterior
     from zoo.spec import Item
@@ -162,6 +163,42 @@ class Stage(Part):
     def phases(self) -> tuple[Phase, ...]:
         """How the stage wants to be trained: in one phase, all of it, unless overridden."""
         return (Phase(),)
+
+    def start_growing(self, sizes: Sequence[Size]) -> list[tuple[str, ...]]:
+        """Get ready to learn from smaller images first, and to grow; nothing but the training asks for it.
+
+        Layers may be added that stand in for those which are not there yet; ``stop_growing`` lets go of them. Unless
+        overridden, a stage that takes any size and codes maps learns from smaller images as it is, and another cannot.
+
+        Args:
+            sizes: height and width of the images, smallest first, the stage's own the last.
+
+        Returns:
+            For each size the beginnings of the names of the parameters that are new there: these learn alone, while
+            they are faded in, before all do. Nothing for the first.
+
+        Raises:
+            TrainingError: it cannot be grown, or not from these sizes; it says why.
+        """
+        if not self.any_size or len(self.code_shape) != 3:
+            raise TrainingError(
+                f"{type(self).__name__} cannot be grown: its layers are made for images of {_written(sizes[-1])} alone"
+            )
+        (height, width), (rows, columns) = self.input_shape[1:], self.code_shape[1:]
+        for size in sizes:
+            if size[0] * rows % height or size[1] * columns % width:
+                raise TrainingError(f"{type(self).__name__}: its map would not be whole for images of {_written(size)}")
+        return [() for _ in sizes]
+
+    def see(self, view: View | None) -> None:
+        """Told before each phase how images are shown while it grows, None for whole ones. Nothing unless overridden.
+
+        Then ``encode`` takes, and ``decode`` gives, images of the view's size, of which the share that is faded in is
+        changed in place from step to step.
+        """
+
+    def stop_growing(self) -> None:
+        """Growing is over: only what the sentence says is left. Nothing unless overridden."""
 
 
 class Term(Part):
@@ -307,3 +344,7 @@ class Head(Part):
     def measures(self) -> dict[str, Tensor]:
         """Scalars that the history tells of it beside its loss, by name, as they are after a step."""
         return {}
+
+
+def _written(size: Size) -> str:
+    return "x".join(map(str, size))

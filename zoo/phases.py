@@ -31,6 +31,8 @@ class Phase:
         code_loss: what is minimised instead of terms: a scalar of the codes that were drawn, (B, *code). Nothing is
             decoded for it, no critic steps, and it is not divided by the size of an input.
         loss_in: where the loss of an upper level lives; None: as the run says.
+        size: height and width of the images that it learns from, smaller than the stack's; None: as they are.
+        before: a smaller size, which it comes from: what the images have more is faded in over the phase.
     """
 
     name: str = ""
@@ -44,6 +46,8 @@ class Phase:
     terms: tuple[str, ...] | None = None
     code_loss: Callable[[Tensor], Tensor] | None = None
     loss_in: Literal["codes", "pixels"] | None = None
+    size: tuple[int, int] | None = None
+    before: tuple[int, int] | None = None
 
     def rate(self, parameter: str) -> float:
         """The factor on the learning rate of the stage's parameter of this name.

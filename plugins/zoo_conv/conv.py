@@ -11,6 +11,7 @@ from torch import nn
 from zoo.errors import SpecError
 from zoo.interfaces import Place, Stage
 from zoo.posterior import Noise, Posterior
+from zoo_conv import growing
 from zoo_conv.blocks import Norm  # noqa: TC001 - `build` reads the annotations
 from zoo_conv.networks import NETWORKS, Name, settle
 from zoo_conv.plan import Plan
@@ -18,8 +19,11 @@ from zoo_conv.projection import PatchDecoder, PatchEncoder, fit_patches, fit_vec
 from zoo_conv.upsampling import Up  # noqa: TC001
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
+    from zoo.growth import Size, View
     from zoo.interfaces import Shape
 
 
@@ -75,6 +79,7 @@ class Conv(Stage):
         for option, value in options.items():
             setattr(self, option, value)  # what a saved stack writes out
         self.noise: Noise = noise
+        self.view: View | None = None
         self.encoder, self.decoder = NETWORKS[network].build(Plan(place, code, noise, **options))
 
     def encode(self, x: Tensor) -> Posterior:
@@ -100,11 +105,29 @@ class Conv(Stage):
         elif isinstance(analysis, nn.Linear) and isinstance(synthesis, nn.Linear):
             fit_vectors(analysis, synthesis, x.flatten(1))
 
+    def start_growing(self, sizes: Sequence[Size]) -> list[tuple[str, ...]]:
+        """For each smaller size a step of the network is left out at either end; the code stays what it is."""
+        return growing.start(self, sizes)
+
+    def see(self, view: View | None) -> None:
+        """Take and give images of this size from now on."""
+        self.view = view
+        growing.see(self, view)
+
+    def stop_growing(self) -> None:
+        """Let go of what stood in for steps."""
+        self.view = None
+        growing.stop(self)
+
     def _check_input(self, x: Tensor) -> None:
         channels, height, width = self.input_shape
+        if self.view is not None:
+            height, width = self.view.size
         if len(self.code_shape) == 1:
-            if x.shape[1:] != self.input_shape:
-                raise SpecError(f"a dense bottleneck takes {self.input_shape} alone, got {tuple(x.shape[1:])}")
+            if x.shape[1:] != (channels, height, width):
+                raise SpecError(
+                    f"a dense bottleneck takes {(channels, height, width)} alone, got {tuple(x.shape[1:])}"
+                )
             return
         vertical, horizontal = height // self.code_shape[1], width // self.code_shape[2]
         if x.ndim != 4 or x.shape[1] != channels or x.shape[2] % vertical or x.shape[3] % horizontal:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from zoo.errors import SpecError
 from zoo_conv.blocks import log_variance, zeroed
+from zoo_conv.growing import Stairs, Step
 from zoo_conv.upsampling import step_up, sub_pixel
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class _Encoder(nn.Module):
         for inputs, outputs in pairwise(widths):
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
             layers += [nn.MaxPool2d(HALVED), nn.BatchNorm2d(outputs), nn.ReLU()]
-        self.trunk = nn.Sequential(*layers, nn.Flatten())
+        steps = [Step((HALVED, HALVED), 6, outputs) for outputs in widths[1:]]
+        self.trunk = Stairs(*layers, nn.Flatten(), steps=steps, image=widths[0], rising=False, normed=True)
         self.mean = nn.Linear(prod(small), code)
         self.logvar = zeroed(nn.Linear(prod(small), code)) if gaussian else None
 
@@ -73,11 +75,12 @@ class _Decoder(nn.Module):
         super().__init__()
         self.first = nn.Sequential(nn.Linear(code, prod(small)), nn.Unflatten(1, small))
         layers: list[nn.Module] = []
-        for inputs, outputs in pairwise(widths):
-            layers += [*_step(inputs, outputs, up), nn.BatchNorm2d(outputs)]
-            if outputs != widths[-1] and not up.startswith("shuffle"):
-                layers.append(nn.ReLU())
-        self.rise = nn.Sequential(*layers)
+        steps: list[Step] = []
+        for place, (inputs, outputs) in enumerate(pairwise(widths), 2 - len(widths)):
+            own = [*_step(inputs, outputs, up), nn.BatchNorm2d(outputs)]
+            own += [nn.ReLU()] * (place < 0 and not up.startswith("shuffle"))
+            layers, steps = [*layers, *own], [Step((HALVED, HALVED), len(own), inputs), *steps]
+        self.rise = Stairs(*layers, steps=steps, image=widths[-1], rising=True, normed=True)
         self.bounded = bounded
 
     def forward(self, z: Tensor) -> Tensor:

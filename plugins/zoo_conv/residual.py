@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
 from zoo_conv.blocks import Residual, log_variance, normalisation, step_down, zeroed
+from zoo_conv.growing import Stairs, Step
 from zoo_conv.projection import PatchDecoder, PatchEncoder
 from zoo_conv.upsampling import silence, step_up
 
@@ -35,7 +36,7 @@ def build(plan: Plan) -> tuple[nn.Module, nn.Module]:
     return _VectorEncoder(plan), _VectorDecoder(plan)
 
 
-class _Trunk(nn.Sequential):
+class _Trunk(Stairs):
     """Steps down, each followed by residual blocks."""
 
     def __init__(self, plan: Plan) -> None:
@@ -45,10 +46,12 @@ class _Trunk(nn.Sequential):
                 nn.Conv2d(above, below, 3, padding=1) if factor == (1, 1) else step_down(above, below, factor)
             )
             layers += [Residual(below, plan.norm) for _ in range(plan.blocks)]
-        super().__init__(*layers, normalisation(plan.norm, plan.widths[-1]), nn.SiLU())
+        steps = [Step(factor, 1 + plan.blocks, below) for factor, _, below in plan.stairs]
+        layers += [normalisation(plan.norm, plan.widths[-1]), nn.SiLU()]
+        super().__init__(*layers, steps=steps, image=plan.shape[0], rising=False)
 
 
-class _Rise(nn.Sequential):
+class _Rise(Stairs):
     """The way back: residual blocks at each resolution, then a step up; beside a linear path it starts at zero."""
 
     def __init__(self, plan: Plan) -> None:
@@ -60,7 +63,9 @@ class _Rise(nn.Sequential):
             layers.append(
                 nn.Conv2d(below, above, 3, padding=1) if factor == (1, 1) else step_up(below, above, factor, plan.up)
             )
-        super().__init__(*layers)
+        steps = [Step(factor, plan.blocks + (1 if place else 3), below)
+                 for place, (factor, _, below) in enumerate(plan.stairs)]  # fmt: skip
+        super().__init__(*layers, steps=steps, image=plan.shape[0], rising=True, silent=plan.linear)
         if plan.linear:
             silence([layer for layer in self.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)][-1])
 
@@ -78,7 +83,7 @@ class _MapEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         y = self.trunk(x)
-        mean = self.mean(y) if self.linear is None else self.mean(y) + self.linear(x)
+        mean = self.mean(y) if self.linear is None else self.mean(y) + self.linear(self.trunk.whole(x))
         if self.logvar is None:
             return mean, None
         raw = self.logvar(y)
@@ -94,7 +99,7 @@ class _MapDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         x_hat: Tensor = self.rise(self.first(z))
-        return x_hat if self.linear is None else x_hat + self.linear(z)
+        return x_hat if self.linear is None else x_hat + self.rise.shown(self.linear(z))
 
 
 class _VectorEncoder(nn.Module):
@@ -109,7 +114,7 @@ class _VectorEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         y = self.trunk(x)
-        mean = self.mean(y) if self.linear is None else self.mean(y) + self.linear(x.flatten(1))
+        mean = self.mean(y) if self.linear is None else self.mean(y) + self.linear(cast("_Trunk", self.trunk[0]).whole(x).flatten(1))
         return mean, None if self.logvar is None else log_variance(self.logvar(y))
 
 
@@ -126,4 +131,4 @@ class _VectorDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         x_hat: Tensor = self.rise(self.first(z))
-        return x_hat if self.linear is None else x_hat + self.linear(z).unflatten(1, self.shape)
+        return x_hat if self.linear is None else x_hat + self.rise.shown(self.linear(z).unflatten(1, self.shape))

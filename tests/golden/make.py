@@ -83,6 +83,8 @@ STACKS: dict[str, tuple[str, dict[str, Any]]] = {
         "8x8x3/fc3(hidden=[4])+lpips(0.5, net=alex, layers=1, pretrained=false, calibrated=false)",
         {},
     ),
+    "pooled-and-blurred": ("8x8x1/conv3(network=pooled, width=2, up=shuffle_blur)+kl", {}),
+    "uneven-steps": ("12x12x1/conv4x4x3(width=4, up=transpose_uneven)", {}),
 }
 """Sentences by the names of their folders, and how each is trained."""
 

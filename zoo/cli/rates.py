@@ -45,4 +45,4 @@ def lr_find(target: str, data: str, out: Path | None, **options: Any) -> None:
     if out is not None:
         from zoo.pictures.sweeps import sweeps
 
-        click.echo(sweeps({str(stack.spec): found}, out, title=f"{stack.spec}, level {found.level}"))
+        click.echo(sweeps({f"level {found.level}": found}, out, title=str(stack.spec)))

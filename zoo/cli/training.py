@@ -29,6 +29,10 @@ def _parts(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
 
 
+def _heights(text: str) -> tuple[int, ...]:
+    return tuple(POSITIVE(part) for part in text.split(","))
+
+
 # An option that is not given is left to zoo.training.Options, which imports torch; what it then is stands here in words
 # only. A test holds the two together.
 @click.command()
@@ -62,6 +66,8 @@ def _parts(text: str) -> tuple[float, ...]:
                    "joined by +.")  # fmt: skip
 @click.option("--views", type=click.IntRange(min=0), metavar="K", show_default="0",
               help="Passes over augmented images that are recorded as codes for the upper levels.")  # fmt: skip
+@click.option("--progressive", type=_heights, metavar="N,N", show_default="none",
+              help="Heights of smaller images that level 1 learns from first; its stage grows with them.")  # fmt: skip
 @click.option("--refine", is_flag=True, help="Afterwards train all levels end to end in pixels, for as long again.")
 @click.option("--batch-size", type=POSITIVE, metavar="N", help="Images a step.", show_default="64")
 @click.option("--seed", type=int, metavar="N", help="Same seed, same machine, same numbers.", show_default="0")

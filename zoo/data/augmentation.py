@@ -31,7 +31,7 @@ class Augmentation:
         rotate: turn by up to so many degrees either way, about the middle, bilinear; what comes in is black.
 
     >>> Augmentation.parse("flip+shift2")
-    Augmentation(flip=True, shift=2)
+    Augmentation(flip=True, shift=2, rotate=0)
     """
 
     flip: bool = False

@@ -21,6 +21,7 @@ from zoo.errors import DataError, SpecError, TrainingError
 from zoo.training import precision, randomness, records
 from zoo.training.checkpoints import Checkpoint, Shelf
 from zoo.training.courses import Course
+from zoo.training.growing import Growing, growing
 from zoo.training.interrupts import InterruptedTrainingError, listening
 from zoo.training.loop import Loop
 from zoo.training.material import Material
@@ -251,6 +252,7 @@ class _Fit:
             )
         self.interrupt: Any = None
         self.gains: bool | None = None
+        self.growing: Growing | None = None
         self.found: dict[str, dict[str, float]] = {}
         """The learning rates that were found, by level: the one that is taken, and what else was suggested."""
 
@@ -259,8 +261,19 @@ class _Fit:
         if self.processes.first:
             self.where.mkdir(parents=True, exist_ok=True)
             files.sweep(self.where)
-        self.processes.same(self.whole)
-        saved = self._resumed(resume)
+        with growing(self.stack, self.options.progressive) as self.growing:
+            self.processes.same(self.whole)
+            self._learn(self._resumed(resume))
+        self.whole.to("cpu").eval()
+        if self.lasting:
+            for tracker in self.accelerator.trackers:  # not end_training, after which no other stack could be trained
+                tracker.finish()
+            for stack, folder in zip(self.stacks, self._folders() if self.processes.first else [], strict=False):
+                self.reporter.say(f"saving the stack in {folder}")
+                stack.save(folder)
+
+    def _learn(self, saved: Checkpoint | None) -> None:
+        """The courses, from where a checkpoint stands."""
         if self.lasting:
             self.accelerator.init_trackers("tensorboard")
         # From the start, and not level by level as they are trained: a level that was trained by a process before this
@@ -279,13 +292,6 @@ class _Fit:
                 if isinstance(course.learner, Together):
                     course.learner.release()
                 self._finish(course, steps, loop.spent)
-        self.whole.to("cpu").eval()
-        if self.lasting:
-            for tracker in self.accelerator.trackers:  # not end_training, after which no other stack could be trained
-                tracker.finish()
-            for stack, folder in zip(self.stacks, self._folders() if self.processes.first else [], strict=False):
-                self.reporter.say(f"saving the stack in {folder}")
-                stack.save(folder)
 
     def _rate(self, loop: Loop, course: Course) -> float:
         """The highest rate of a course: that of the run, or its level's own, found before its first course with terms.
@@ -345,7 +351,8 @@ class _Fit:
         stack, levels = self.stack, range(1, len(self.stack.levels) + 1)
         for level in filter(self._learns, levels):
             first = [phase for term in stack.level(level).terms.values() for phase in cast("Term", term).phases()]
-            phases = [*first, *stack.level(level).stage.phases()]
+            own = stack.level(level).stage.phases()
+            phases = [*first, *own] if self.growing is None or level > 1 else self.growing.phases(first, own)
             for place, phase in enumerate(phases):
                 share = phase.share / sum(other.share for other in phases[place:])
                 opens, closes = place == 0, place == len(phases) - 1
@@ -555,6 +562,8 @@ def _check_labels(stack: Stack, options: Options, shown: list[Images]) -> None:
 
 def _check_terms(stack: Stack, options: Options) -> None:
     parts = len(stack.levels) + (stack.head is not None)
+    if options.progressive and options.level not in (None, 1):
+        raise TrainingError(f"progressive: only level 1 learns from images that grow, not level {options.level}")
     if options.level is not None and not 1 <= options.level <= parts:
         raise TrainingError(f"level {options.level}: {stack.spec} has levels 1 to {parts}")
     if options.level is None and not options.refine and _finished(stack) == parts:

@@ -78,8 +78,8 @@ def check_together(stacks: Sequence[Stack], options: Options) -> Options:
         raise TrainingError("fit_together was given one stack twice: build one for each")
     if options.lr == AUTO:
         raise TrainingError("stacks that learn together take their rates as rates=, one each: find_lr finds one")
-    if options.level not in (None, top) or options.refine or options.compile:
-        raise TrainingError("only top levels learn together: leave out level, refine and compile")
+    if options.level not in (None, top) or options.refine or options.compile or options.progressive:
+        raise TrainingError("only top levels learn together: leave out level, refine, progressive and compile")
     for number, stack in enumerate(stacks, 1):
         if stack.head is not None:
             raise TrainingError(f"stack {number} ends in a head ({stack.spec}); only levels learn together")

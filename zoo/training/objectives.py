@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import RegistryError
+from zoo.growth import View, enlarge
 from zoo.interfaces import Head, HeadBatch, Part, Regularizer, RoundTrip, Stage, Term
 from zoo.phases import Phase
 from zoo.training.weights import Weights
@@ -140,6 +141,7 @@ class LevelLearner(Learner):
         whole = self.phase.terms is None and self.phase.code_loss is None
         self.adapting = [name for name, term in self.terms if whole and _adapts(term)]
         self.trains_on = bool(self.level.trained)
+        self.view = None if self.phase.size is None else View(self.phase.size, self.phase.before)
 
     @property
     def level(self) -> Level:
@@ -162,15 +164,25 @@ class LevelLearner(Learner):
         """All terms that the losses hold, by the names that they have there."""
         return dict(self.terms)
 
+    def begin(self, place: int, device: torch.device) -> None:
+        if self.view is not None:
+            self.level.stage.see(self.view)
+
     def advance(self, moment: Moment) -> None:
         moment = replace(moment, progress=1.0) if self.trains_on else moment
         for part in self.told:
             part.advance(moment)
-        self.weights.set(moment)
+        self._weigh(moment)
 
     def weigh(self, moment: Moment) -> dict[str, float]:
-        self.weights.set(moment)
+        self._weigh(moment)
         return self.weights.read()
+
+    def _weigh(self, moment: Moment) -> None:
+        """The terms, and what is faded in."""
+        self.weights.set(moment)
+        if self.view is not None:
+            self.view.share.fill_(moment.within)
 
     def weights_now(self) -> dict[str, float]:
         return self.weights.read()
@@ -209,9 +221,14 @@ class LevelLearner(Learner):
     def from_images(self, images: Tensor) -> Tensor:
         return images
 
+    def _shown(self, images: Tensor) -> Tensor:
+        """Images as the phase has them: of another size, while a stage grows."""
+        return images if self.view is None else self.view(images)
+
     def reconstruct(self, images: Tensor) -> Tensor:
         stack = self.stack[0]
-        return stack.decode(stack.encode(images, self.number), self.number)
+        x_hat = stack.decode(stack.encode(self._shown(images), self.number), self.number)
+        return enlarge(x_hat, (images.shape[-2], images.shape[-1])) if self.view is not None else x_hat
 
     def critics(self) -> dict[str, Term]:
         terms = self.weighed if self.phase.code_loss is None else {}
@@ -236,6 +253,7 @@ class LevelInCodes(LevelLearner):
         self.learns = self.level
 
     def forward(self, batch: Tensor, labels: Tensor | None = None) -> Losses:
+        batch = self._shown(batch)
         seen = self._seen(batch)
         if self.phase.code_loss is not None:
             return self._of_codes(self.level.encode(seen))
