@@ -7,6 +7,7 @@ import json
 import pkgutil
 import sys
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import benchmarks
 from benchmarks.machine import machine, versions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import ModuleType
 
     from benchmarks.rows import Row
@@ -30,7 +31,7 @@ def main() -> int:
     rows: list[Row] = []
     for name in arguments.names or [name for name, module in there.items() if not getattr(module, "LONG", False)]:
         print(f"{name}: {(there[name].__doc__ or '').splitlines()[0]}\n", flush=True)
-        measured: list[Row] = there[name].run()
+        measured: list[Row] = there[name].run(**_chosen(there[name].run, arguments.long))
         print(table(measured), end="\n\n", flush=True)
         rows += measured
     if arguments.json:
@@ -44,6 +45,11 @@ def available() -> dict[str, ModuleType]:
     names = (module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name != "__main__")
     modules = {name: import_module(f"benchmarks.{name}") for name in names}
     return {name: module for name, module in modules.items() if hasattr(module, "run")}
+
+
+def _chosen(measure: Callable[..., object], long: bool) -> dict[str, bool]:
+    """What a ``run`` takes: ``long`` where it has something to measure that takes long."""
+    return {"long": long} if "long" in signature(measure).parameters else {}
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -65,6 +71,7 @@ def _arguments(there: dict[str, ModuleType]) -> argparse.Namespace:
     choice = f"of: {', '.join(there)}; when none is given, all but those that take an hour"
     parser.add_argument("names", nargs="*", metavar="NAME", help=choice)
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the rows, the machine and the versions")
+    parser.add_argument("--long", action="store_true", help="also what takes gigabytes and minutes, where there is any")
     parser.add_argument("--list", action="store_true", help="say what there is")
     arguments = parser.parse_args()
     for name in arguments.names:

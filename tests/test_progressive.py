@@ -19,11 +19,11 @@ from zoo.training import InterruptedTrainingError, fit, fit_together, fitting
 from zoo.training import loop as loops
 from zoo.training.growing import Growing, growing
 
-MAP = "16x16x1/conv2x2x4(width=4, blocks=1)"
+MAP = "16x16x1/conv2x2x4(blocks=1, width=4)"
 VECTOR = "16x16x1/conv6(width=4, blocks=0, linear=false, hidden=8)"
 POOLED = "16x16x1/conv6(network=pooled, width=4)"
 SENTENCES = {MAP: (4, 8), VECTOR: (8,), POOLED: (8,)}
-STEPS = 60
+STEPS = 40
 
 
 def pixels(count=120):
@@ -178,9 +178,8 @@ class TestTraining:
         assert str(again.spec) == MAP
         assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in stack.state_dict().items())
         assert torch.allclose(again(x), stack(x), atol=1e-6)
-        plain = build(MAP)
-        plain.level(1).prepare(x)
-        assert (stack(x) - x).square().mean() < (plain(x) - x).square().mean()
+        errors = {line["phase"]: line["val"]["mse"] for line in lines if "val" in line}
+        assert errors["4x4"] > errors["8x8"] > errors["pixels"]  # of whole images, whose detail they lack
 
     def test_new_layers_learn_alone(self, tmp_path, monkeypatch):
         before: dict[str, torch.Tensor] = {}
@@ -197,10 +196,9 @@ class TestTraining:
 
         monkeypatch.setattr(loops._Run, "_step", watched)
         train(None, VECTOR, progressive=(8,))
-        assert all(name.startswith(("encoder.trunk.0.0.", "decoder.rise.2.", "decoder.rise.0."))
-                   for name in moved["16x16, new layers"]), moved["16x16, new layers"]  # fmt: skip
-        assert moved["16x16, new layers"]
-        assert not moved["16x16, new layers"] & moved["8x8"]
+        new = {f"{layer}.{kind}" for layer in ("encoder.trunk.0.0", "decoder.rise.3.0") for kind in ("weight", "bias")}
+        assert moved["16x16, new layers"] == new
+        assert not new & moved["8x8"]
         assert {"encoder.mean.weight", "decoder.first.0.weight"} <= moved["8x8"] & moved["pixels"]
 
     @pytest.mark.parametrize("spec", [MAP, POOLED], ids=["map", "pooled"])

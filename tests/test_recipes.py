@@ -78,11 +78,14 @@ def test_every_recipe_reads_and_its_sentences_build_on_paper(name):
         assert recipe.stacks
         stage = recipe.settings.get("stage")
         for sentence in recipe.stacks.values():
+            if any(f"{{{name}}}" in sentence for name in recipe.files):
+                continue  # it reads weights that only its reader has
             whole = "/".join(filter(None, [stage, sentence.replace("N", "2")]))
             with torch.device("meta"):
                 built = zoo.build(whole)
             assert len(built.levels) or built.head
-    assert experiments.read(name, quick=True).training != experiments.read(name).training
+    whole, quick = (experiments.read(name, quick=quick) for quick in (False, True))
+    assert (quick.training, quick.settings) != (whole.training, whole.settings)
 
 
 def test_quick_changes_what_it_names():

@@ -125,9 +125,7 @@ class Conv(Stage):
             height, width = self.view.size
         if len(self.code_shape) == 1:
             if x.shape[1:] != (channels, height, width):
-                raise SpecError(
-                    f"a dense bottleneck takes {(channels, height, width)} alone, got {tuple(x.shape[1:])}"
-                )
+                raise SpecError(f"a dense bottleneck takes {(channels, height, width)} alone, got {tuple(x.shape[1:])}")
             return
         vertical, horizontal = height // self.code_shape[1], width // self.code_shape[2]
         if x.ndim != 4 or x.shape[1] != channels or x.shape[2] % vertical or x.shape[3] % horizontal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -67,7 +68,7 @@ class Stairs(nn.Sequential):
         self.ways = nn.ModuleDict({str(count): self._way(count) for count in self.missing.values() if count})
         self.view = View(sizes[-1])
         counts = [self.missing[size] for size in sizes]
-        return [(), *(self._new(before, now) for before, now in zip(counts, counts[1:], strict=False))]
+        return [(), *(self._new(before, now) for before, now in pairwise(counts))]
 
     def stop_growing(self) -> None:
         """All layers are there for good."""

@@ -114,7 +114,11 @@ class _VectorEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         y = self.trunk(x)
-        mean = self.mean(y) if self.linear is None else self.mean(y) + self.linear(cast("_Trunk", self.trunk[0]).whole(x).flatten(1))
+        mean = (
+            self.mean(y)
+            if self.linear is None
+            else self.mean(y) + self.linear(cast("_Trunk", self.trunk[0]).whole(x).flatten(1))
+        )
         return mean, None if self.logvar is None else log_variance(self.logvar(y))
 
 

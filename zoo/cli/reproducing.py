@@ -13,13 +13,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def _named(text: str) -> tuple[str, str]:
+    name, equals, file = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r}: a name and a file, as in vgg16=vgg16.safetensors.")
+    return name, file
+
+
 @click.command()
 @click.argument("name", metavar="[NAME|FILE.toml]", required=False)
 @click.option("--data", metavar="NAME|DIR|FILE", help="Images to train and measure on.", show_default="the recipe's")
 @click.option("--quick", is_flag=True, help="A minute or two, to see that it runs; the numbers mean nothing.")
 @click.option("--out", type=FOLDER, metavar="DIR", help="Where runs, page and pictures go.",
               show_default="runs/reproduce-NAME")  # fmt: skip
-def reproduce(name: str | None, *, data: str | None, quick: bool, out: Path | None) -> None:
+@click.option("--file", "brought", type=_named, multiple=True, metavar="NAME=FILE",
+              help="A file that the recipe asks for, as weights; once for each.")  # fmt: skip
+@click.option("--only", multiple=True, metavar="STACK",
+              help="Train this stack of the recipe; once for each. What is finished is shown too.")  # fmt: skip
+def reproduce(
+    name: str | None, *, data: str | None, quick: bool, out: Path | None, brought: tuple[tuple[str, str], ...],
+    only: tuple[str, ...],
+) -> None:  # fmt: skip
     """Repeat an experiment beside its source's numbers.
 
     Without NAME the recipes are listed. What is finished is kept, so that after Ctrl-C the same command goes on. The
@@ -33,7 +47,7 @@ def reproduce(name: str | None, *, data: str | None, quick: bool, out: Path | No
             click.echo(f"{known}  {experiments.read(known).title}")
         return
     try:
-        page = experiments.reproduce(name, data=data, quick=quick, out=out)
+        page = experiments.reproduce(name, data=data, quick=quick, out=out, brought=dict(brought), only=only)
     except InterruptedTrainingError as stopped:
         raise Stopped("stopped. What is finished is kept: the same command goes on.") from stopped
     for claim in page.claims:

@@ -22,7 +22,7 @@ from zoo.evaluation.protocol import measuring
 from zoo.experiments.page import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -78,14 +78,21 @@ class Bench:
         data: images to train and measure on.
         folder: for runs and the page.
         progress: show bars.
+        brought: files that the recipe asks for, by name.
+        only: names of stacks to train; all where there are none.
 
     Raises:
         RecipeError: the folder holds the runs of another recipe or of other data.
     """
 
-    def __init__(self, recipe: Recipe, data: str, folder: Path, *, progress: bool) -> None:
+    def __init__(
+        self, recipe: Recipe, data: str, folder: Path, *, progress: bool, brought: Mapping[str, Path] | None = None,
+        only: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self.recipe, self.data, self.folder, self.progress = recipe, data, folder, progress
-        told = json.loads(json.dumps({"recipe": asdict(recipe), "data": data}))
+        self.brought, self.only = dict(brought or {}), tuple(only)
+        wanted = {key: value for key, value in asdict(recipe).items() if key != "files" or value}
+        told = json.loads(json.dumps({"recipe": wanted, "data": data}))
         path = folder / "recipe.json"
         if path.is_file() and files.read_json(path) != told:
             raise RecipeError(
@@ -110,7 +117,7 @@ class Bench:
         chosen = {key: value for key, value in self.recipe.training.items()
                   if key not in budgets or not any(budget in options for budget in budgets)}  # fmt: skip
         chosen |= options
-        if not (folder / TOOK).is_file():
+        if not self.finished(name):
             began = perf_counter()
             fresh = builder.build(stack, seed=chosen.get("seed", 0)) if isinstance(stack, str) else stack()
             kept, held = self._divided(fresh, data)
@@ -119,6 +126,20 @@ class Bench:
             files.write_json(folder / TOOK, {"seconds": perf_counter() - began})
         seconds = files.read_json(folder / TOOK)["seconds"]
         return Run(name, builder.load(folder), folder, chosen.get("batch_size", 64), seconds)
+
+    def missing(self, text: str) -> list[str]:
+        """The files that a sentence, or the name of a classifier, asks for and that are not here."""
+        return [name for name in self.recipe.files if f"{{{name}}}" in text and name not in self.brought]
+
+    def filled(self, text: str) -> str:
+        """A sentence, or the name of a classifier, with the paths of its files."""
+        for name, path in self.brought.items():
+            text = text.replace(f'"{{{name}}}"', json.dumps(str(path))).replace(f"{{{name}}}", str(path))
+        return text
+
+    def finished(self, name: str) -> bool:
+        """Whether a run of this name is over."""
+        return (self.folder / "runs" / name / TOOK).is_file()
 
     def encode(self, stage: str) -> None:
         """Have the codes of the images in the cache, so that the time of no run includes them."""
@@ -160,8 +181,9 @@ class Bench:
 
     def page(self) -> Page:
         """An empty page that says what its numbers rest on."""
-        page = Page(self.recipe.title, self.folder, self._facts(), judging=not self.recipe.quick)
-        if self.recipe.quick:
+        counts = not self.recipe.quick or self.recipe.settings.get("quick_counts", False)
+        page = Page(self.recipe.title, self.folder, self._facts(), judging=counts)
+        if not counts:
             page.say("**A quick run, which only shows that everything works. Its numbers mean nothing.**")
         page.say(f"{self.recipe.about}\n\nSource: {self.recipe.source}")
         return page

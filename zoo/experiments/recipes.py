@@ -5,13 +5,16 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import RecipeError, nearest
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 REQUIRED = {"experiment": str, "title": str, "about": str, "source": str, "data": str, "training": dict}
-OPTIONAL = {"quick": dict, "settings": dict, "stacks": dict, "reference": dict}
-NOTHING: dict[str, Any] = {"settings": {}, "stacks": {}, "reference": {}}
+OPTIONAL = {"quick": dict, "settings": dict, "stacks": dict, "reference": dict, "files": dict}
+NOTHING: dict[str, Any] = {"settings": {}, "stacks": {}, "reference": {}, "files": {}}
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Recipe:
         stacks: sentences by name.
         settings: whatever else the experiment wants to know.
         reference: the source's numbers.
+        files: what has to be brought along, in words, by the name that stands for it in braces, as ``{vgg16}``.
         quick: it has been cut down to show that it runs.
     """
 
@@ -42,6 +46,7 @@ class Recipe:
     stacks: dict[str, str]
     settings: dict[str, Any]
     reference: dict[str, Any]
+    files: dict[str, str]
     quick: bool = False
 
 
@@ -70,6 +75,19 @@ def read(name: str | Path, *, quick: bool = False) -> Recipe:
     _check(tree, path)
     changes = tree.pop("quick", {})
     return Recipe(name=path.stem, quick=quick, **NOTHING | (_changed(tree, changes) if quick else tree))
+
+
+def check_files(recipe: Recipe, given: Mapping[str, Path]) -> None:
+    """See that files are those that a recipe asks for, and are there.
+
+    Raises:
+        RecipeError: they are not.
+    """
+    for name, path in given.items():
+        if name not in recipe.files:
+            raise RecipeError(f"{recipe.name} wants no file called {name!r}; {nearest(name, recipe.files)}")
+        if not path.is_file():
+            raise RecipeError(f"{recipe.name}: {name} is {recipe.files[name]}, and there is no file {path}")
 
 
 def _folder() -> Path:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from zoo.errors import RecipeError, nearest
 from zoo.experiments.bench import Bench
-from zoo.experiments.recipes import Recipe, read
+from zoo.experiments.recipes import Recipe, check_files, read
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from zoo.experiments.page import Page
 
 EXPERIMENTS = (
@@ -21,8 +23,10 @@ EXPERIMENTS = (
     "heads",
     "ladder",
     "losses",
+    "modern",
     "modes",
     "noise",
+    "progressive",
     "rates",
     "sweep",
     "transfer",
@@ -37,6 +41,8 @@ def reproduce(
     data: str | None = None,
     quick: bool = False,
     out: str | Path | None = None,
+    brought: Mapping[str, str | Path] | None = None,
+    only: Sequence[str] = (),
     progress: bool = True,
 ) -> Page:
     """Carry out a recipe: train what it names, measure, and write a page with the source's numbers beside ours.
@@ -48,10 +54,14 @@ def reproduce(
         data: other images than the recipe's.
         quick: a cut-down form that only shows that it runs; its numbers mean nothing.
         out: a folder for runs, pictures, ``report.md`` and ``report.json``; ``runs/reproduce-NAME`` where None.
+        brought: files that the recipe asks for (``Recipe.files``), by name. What needs one that is not given is left
+            out.
+        only: stacks of the recipe to train, by name; what is finished is measured as well. For recipes whose
+            experiment is a table of stacks: ``modern-practice``.
         progress: show bars.
 
     Raises:
-        RecipeError: there is no such recipe, or ``out`` holds another one's runs.
+        RecipeError: there is no such recipe, file or stack, or ``out`` holds another one's runs.
         DataError: the images are not there.
     """
     recipe = name if isinstance(name, Recipe) else read(name, quick=quick)
@@ -60,7 +70,18 @@ def reproduce(
             f"{recipe.name}: there is no experiment {recipe.experiment!r}; {nearest(recipe.experiment, EXPERIMENTS)}"
         )
     folder = Path(out) if out is not None else Path("runs") / f"reproduce-{recipe.name}{'-quick' * recipe.quick}"
-    bench = Bench(recipe, data or recipe.data, folder, progress=progress)
-    page: Page = import_module(f"zoo.experiments.{recipe.experiment}").run(recipe, bench)
+    experiment, given = import_module(f"zoo.experiments.{recipe.experiment}"), _paths(brought or {})
+    check_files(recipe, given)
+    if only and not getattr(experiment, "BY_STACK", False):
+        raise RecipeError(f"{recipe.name}: its stacks are compared with each other, so none can be left out")
+    for stack in only:
+        if stack not in recipe.stacks:
+            raise RecipeError(f"{recipe.name} has no stack {stack!r}; {nearest(stack, recipe.stacks)}")
+    bench = Bench(recipe, data or recipe.data, folder, progress=progress, brought=given, only=only)
+    page: Page = experiment.run(recipe, bench)
     page.write()
     return page
+
+
+def _paths(brought: Mapping[str, str | Path]) -> dict[str, Path]:
+    return {name: Path(path).expanduser().resolve() for name, path in brought.items()}

@@ -21,7 +21,7 @@ from zoo.files.sentences import check_sentences, without_file, without_files
 from zoo.files.stacks import settle, write, write_report, zoo_version
 from zoo.files.texts import CARD, CONFIG, LARGEST_JSON, REPORT, cleaned, read_json, shown, write_json, write_text
 from zoo.files.weights import read_tensors, write_tensors
-from zoo.files.writing import UNFINISHED, exchanging, replacing, sweep
+from zoo.files.writing import UNFINISHED, exchanging, explained, replacing, sweep
 
 __all__ = [
     "CARD",
@@ -40,6 +40,7 @@ __all__ = [
     "digest",
     "enter",
     "exchanging",
+    "explained",
     "read_config",
     "read_header",
     "read_json",

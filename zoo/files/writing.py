@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         UnwritableError: the disk is full, or the folder may only be read.
     """
-    with _explained(path):
+    with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED, suffix=f"-{path.name}")
         os.close(handle)
@@ -58,7 +58,7 @@ def exchanging(folder: Path) -> Iterator[Path]:
     Raises:
         UnwritableError: the disk is full, or the folder may only be read.
     """
-    with _explained(folder):
+    with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with _alone_in(folder):
             for left in filter(Path.is_dir, folder.glob(f"{UNFINISHED}*")):
@@ -106,7 +106,7 @@ def _lock(handle: int, folder: Path) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """What the system says against writing, as an error that says what to do."""
     try:
         yield

@@ -101,13 +101,11 @@ def bundle(
     stages = _others(entry, replacing=replacing)
     contents = packed(folder, notice.name, notice.licence.lower()).contents
     out = target.parent / PRETRAINED / notice.name
-    for name in sorted(
-        contents, key=lambda name: name == files.CONFIG
-    ):  # last: until then it is the old stack, or none
-        content = contents[name]
-        with files.replacing(out / name) as temporary:
-            temporary.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
-    for stale in out.iterdir():
+    with files.exchanging(out) as scratch:
+        for name, content in contents.items():
+            (scratch / name).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+        files.settle(scratch, out)
+    for stale in out.iterdir():  # a picture that is not made any more
         if stale.name not in contents and stale.is_file():
             stale.unlink()
     return _written(replace(entry, files=tuple(_told(out / name) for name in contents)), stages)

@@ -39,8 +39,8 @@ class Options:
             others: ``1/5`` is the first of five. None: by a seeded 5 %.
         views: of augmented images, passes that are recorded as codes for the upper levels; 0: these see images as they
             are.
-        progressive: heights of smaller images that level 1 learns from first, rising: its stage grows with them, and ends
-            as any other.
+        progressive: heights of smaller images that level 1 learns from first, rising: its stage grows with them, and
+            ends as any other.
         refine: after the levels, train everything end to end in pixels for as long again, at a tenth of the rate.
         batch_size: images a step, over all processes.
         seed: same seed, same machine, same numbers.
@@ -105,7 +105,9 @@ class Options:
         object.__setattr__(self, "milestones", tuple(self.milestones))  # a recipe and run.json have a list
         object.__setattr__(self, "progressive", tuple(self.progressive))
         if any(side < 1 for side in self.progressive) or sorted(set(self.progressive)) != [*self.progressive]:
-            raise TrainingError(f"progressive={self.progressive}: heights of images, each larger than the one before it")
+            raise TrainingError(
+                f"progressive={self.progressive}: heights of images, each larger than the one before it"
+            )
         if not all(0 < part < 1 for part in self.milestones):
             raise TrainingError(f"milestones={self.milestones}: parts of the budget, above 0 and below 1")
         if not 0 <= self.ema < 1:

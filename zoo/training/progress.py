@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
+from zoo import files
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -111,20 +113,28 @@ class Reporter:
         """Add a line to the history."""
         if self.history is None:
             return
-        with self.history.open("a", encoding="utf-8") as file:
+        with files.explained(self.history), self.history.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        if self.accelerator.trackers:
-            prefix = f"level-{line['level']}/{line['phase']}"
-            numbers = {**line.get("terms", {}), **line.get("measures", {})}
-            numbers |= {f"val_{key}": value for key, value in line.get("val", {}).items()}
-            numbers |= {f"weight_{key}": value for key, value in line.get("weights", {}).items()}
-            numbers |= {key: line[key] for key in ("loss", "lr", "images_per_second") if key in line}
-            self.accelerator.log({f"{prefix}/{key}": value for key, value in numbers.items()}, step=line["step"])
-            if self.pictures is not None:
-                shown = {f"{prefix}/images": self.pictures.numpy()}
-                for tracker in self.accelerator.trackers:
-                    tracker.log_images(shown, step=line["step"])
-                self.pictures = None
+        try:
+            self._track(line)
+        except OSError as error:  # a full disk, as a rule: the run can do without
+            self.accelerator.trackers = []
+            self.warn(f"TensorBoard's log cannot be written ({error}); the run goes on without it")
+
+    def _track(self, line: dict[str, Any]) -> None:
+        if not self.accelerator.trackers:
+            return
+        prefix = f"level-{line['level']}/{line['phase']}"
+        numbers = {**line.get("terms", {}), **line.get("measures", {})}
+        numbers |= {f"val_{key}": value for key, value in line.get("val", {}).items() if isinstance(value, float)}
+        numbers |= {f"weight_{key}": value for key, value in line.get("weights", {}).items()}
+        numbers |= {key: line[key] for key in ("loss", "lr", "images_per_second") if key in line}
+        self.accelerator.log({f"{prefix}/{key}": value for key, value in numbers.items()}, step=line["step"])
+        if self.pictures is not None:
+            shown = {f"{prefix}/images": self.pictures.numpy()}
+            for tracker in self.accelerator.trackers:
+                tracker.log_images(shown, step=line["step"])
+            self.pictures = None
 
     def length(self) -> int:
         """Bytes of history so far."""
