@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import benchmarks
 from benchmarks.machine import machine, versions
+from benchmarks.page import PAGE, page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +29,10 @@ def main() -> int:
     if arguments.list:
         print("\n".join(f"{name}: {(module.__doc__ or '').splitlines()[0]}" for name, module in there.items()))
         return 0
+    if arguments.page:
+        PAGE.write_text(page(there), "utf-8")
+        return 0
+    on = machine()  # before they are run, who are a load themselves
     rows: list[Row] = []
     for name in arguments.names or [name for name, module in there.items() if not getattr(module, "LONG", False)]:
         print(f"{name}: {(there[name].__doc__ or '').splitlines()[0]}\n", flush=True)
@@ -35,7 +40,7 @@ def main() -> int:
         print(table(measured), end="\n\n", flush=True)
         rows += measured
     if arguments.json:
-        kept = {"rows": [row.to_json() for row in rows], "machine": machine(), "versions": versions()}
+        kept = {"rows": [row.to_json() for row in rows], "machine": on, "versions": versions()}
         arguments.json.write_text(json.dumps(kept, indent=2) + "\n", "utf-8")
     return int(not all(row.kept for row in rows))
 
@@ -72,6 +77,7 @@ def _arguments(there: dict[str, ModuleType]) -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help=choice)
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the rows, the machine and the versions")
     parser.add_argument("--long", action="store_true", help="also what takes gigabytes and minutes, where there is any")
+    parser.add_argument("--page", action="store_true", help="make docs/performance.md of what was kept")
     parser.add_argument("--list", action="store_true", help="say what there is")
     arguments = parser.parse_args()
     for name in arguments.names:

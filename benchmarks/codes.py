@@ -42,9 +42,9 @@ FEW, FILES = 10**5, 10**4
 READ = 256
 """Codes in a batch that is read."""
 TURNS = 7
-STACKS = ("28x28x1/conv4x4x4", "28x28x1/fc64(hidden=[256])")
-"""Of 64 numbers each."""
-ENCODED = 6_000
+STACKS = ("28x28x1/conv7x7x10", "64x64x3/conv8x8x16")
+"""Whose codes are written."""
+ENCODED = 1_500
 MB = 10**6
 
 

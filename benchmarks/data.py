@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from benchmarks import pairs
+from benchmarks.machine import cores
 from zoo.data import images
 
 if TYPE_CHECKING:
@@ -46,8 +47,7 @@ def run() -> list[Row]:
 
 def _first(kind: str, folders: list[Path], count: int) -> list[Row]:
     rows = []
-    cores = len(os.sched_getaffinity(0))
-    for workers, bar in ((cores, "ratio >= 1.5"), (0, None)):
+    for workers, bar in ((cores(), "ratio >= 1.5"), (0, None)):
         ours, theirs = iter(folders), iter(folders)
         taken = pairs.in_turn(lambda: _read(next(ours)), lambda: _loaded(next(theirs), workers), turns=FOLDERS - 1)
         what = f"{count * FOLDERS:,} JPEGs of {kind} to batches of 64x64x3, images/s; ImageFolder, {workers} workers"
@@ -59,7 +59,7 @@ def _first(kind: str, folders: list[Path], count: int) -> list[Row]:
 def _later(folder: Path, count: int) -> list[Row]:
     """An epoch when the images are in memory already; a DataLoader decodes them each time."""
     held = images(folder, SHAPE, split="all")
-    workers = len(os.sched_getaffinity(0))
+    workers = cores()
     taken = pairs.in_turn(lambda: _batches(held), lambda: _loaded(folder, workers), turns=EPOCHS)
     return pairs.rates(f"a later epoch, images/s; ImageFolder, {workers} workers", taken, count)[:1]
 

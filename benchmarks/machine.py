@@ -10,9 +10,14 @@ from pathlib import Path
 PACKAGES = ("stackzoo", "torch", "torchvision", "timm", "accelerate", "safetensors", "pluggy", "click")
 
 
-def machine() -> dict[str, str | int]:
-    """The processor, how many of its cores this process may use, and the system."""
-    return {"processor": _processor(), "cores": _cores(), "system": f"{platform.system()} {platform.machine()}"}
+def machine() -> dict[str, str | int | float | None]:
+    """The processor, how many of its cores this process may use, the system, and how many others want a core now."""
+    return {
+        "processor": _processor(),
+        "cores": cores(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+    }
 
 
 def versions() -> dict[str, str]:
@@ -27,5 +32,6 @@ def _processor() -> str:
     return next(models, platform.processor() or platform.machine())
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -19,6 +19,7 @@ from statistics import median
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.machine import cores
 from benchmarks.rows import Row
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ POOL, HELD = 4_000, 200
 BEFORE = 10
 """Steps before the kill: by then there is a checkpoint."""
 LONG_STEPS = 3_000
-PATIENCE = 300.0
+PATIENCE = 600.0
 """Seconds that anything may take."""
 
 
@@ -111,7 +112,7 @@ def _killed(folder: Path) -> list[Row]:
     (*_, saved) = sorted((folder / "run" / "checkpoints").glob("[0-9]*.safetensors"))
     again = _started(folder, 1, LONG_STEPS, resume=True)
     _until(lambda: _last(_history(folder)) > _last(before), again)
-    again.kill()
+    again.terminate()
     again.communicate(timeout=PATIENCE)
     if _history(folder)[0] != before[0]:
         raise RuntimeError("the run did not go on, but began anew")
@@ -129,7 +130,7 @@ def _last(history: Sequence[dict[str, Any]]) -> int:
 
 def _started(folder: Path, count: int, steps: int, *, resume: bool = False) -> subprocess.Popen[str]:
     folder.mkdir(exist_ok=True)
-    threads = max(1, _cores() // count)
+    threads = max(1, cores() // count)
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(count), "--master_port", str(_free_port())]
     work = ["-m", "benchmarks.scale", str(folder), str(steps), str(int(resume))]
     environ = {**os.environ, "OMP_NUM_THREADS": str(threads), "ZOO_CACHE": str(folder / "cache")}
@@ -138,7 +139,11 @@ def _started(folder: Path, count: int, steps: int, *, resume: bool = False) -> s
 
 
 def _ended(process: subprocess.Popen[str]) -> str:
-    said, errors = process.communicate(timeout=PATIENCE)
+    try:
+        said, errors = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # and torchrun ends those that it started
+        said, errors = process.communicate()
     if process.returncode:
         raise RuntimeError(errors)
     return said
@@ -149,8 +154,8 @@ def _until(there: Any, process: subprocess.Popen[str]) -> None:
     start = perf_counter()
     while not there():
         if process.poll() is not None or perf_counter() - start > PATIENCE:
-            process.kill()
-            raise RuntimeError(f"the run ended too early: {process.communicate()[1]}")
+            process.terminate()
+            raise RuntimeError(f"the run ended too early, or hangs: {process.communicate()[1]}")
         sleep(0.05)
 
 
@@ -158,10 +163,6 @@ def _history(folder: Path) -> list[dict[str, Any]]:
     path = folder / "run" / "history.jsonl"
     lines = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _free_port() -> int:

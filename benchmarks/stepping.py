@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -34,5 +35,5 @@ def stepping() -> Iterator[list[Taken]]:
 
 def step_of(moments: Sequence[Taken]) -> Taken:
     """What a step took: the median, the first left out."""
-    steps = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+    steps = [later - earlier for earlier, later in pairwise(moments)]
     return Taken(median(step.wall for step in steps), median(step.processor for step in steps))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
 
@@ -331,7 +332,7 @@ class Stack(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next((tensor.device for tensor in self.state_dict().values()), torch.device("cpu"))
+        return next((tensor.device for tensor in chain(self.parameters(), self.buffers())), torch.device("cpu"))
 
     def save(self, folder: str | Path, *, report: dict[str, Any] | None = None) -> Path:
         """Write config.json, one safetensors file per level, report.json and a model card; ``zoo.load`` reads it back.

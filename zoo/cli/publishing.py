@@ -140,11 +140,12 @@ def _recipe(run: dict[str, Any], name: str) -> str:
     """The command of a run, with every option that was not at its default."""
     from zoo.training import Options
 
-    data, usual = run["data"]["name"], vars(Options())
+    data, usual = run["data"]["name"], Options().describe()
     words = ["zoo", "train", run["spec"], "--data", data]
     if run["val"]["name"] != data:
         words += ["--val", run["val"]["name"]]
     for option, value in run["options"].items():
         if value != usual.get(option):
-            words += [f"--{option.replace('_', '-')}", *([] if value is True else [str(value)])]
+            told = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            words += [f"--{option.replace('_', '-')}", *([] if value is True else [told])]
     return shlex.join([*words, "--out", name])

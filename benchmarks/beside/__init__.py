@@ -1,0 +1,1 @@
+"""What runs in the peers' environment (``benchmarks.environment``) and prints lines of JSON."""
