@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import numpy as np
@@ -24,6 +25,7 @@ from zoo.data import images
 
 if TYPE_CHECKING:
     from benchmarks.rows import Row
+    from zoo.data import Images
 
 SHAPE = (3, 64, 64)
 BATCH = 64
@@ -48,8 +50,8 @@ def run() -> list[Row]:
 def _first(kind: str, folders: list[Path], count: int) -> list[Row]:
     rows = []
     for workers, bar in ((cores(), "ratio >= 1.5"), (0, None)):
-        ours, theirs = iter(folders), iter(folders)
-        taken = pairs.in_turn(lambda: _read(next(ours)), lambda: _loaded(next(theirs), workers), turns=FOLDERS - 1)
+        taken = [(pairs.timed(partial(_read, folder)), pairs.timed(partial(_loaded, folder, workers)))
+                 for folder in folders][1:]  # fmt: skip
         what = f"{count * FOLDERS:,} JPEGs of {kind} to batches of 64x64x3, images/s; ImageFolder, {workers} workers"
         of_wall, of_processor = pairs.rates(what, taken, count, bar)
         rows += [of_wall] if workers else [of_wall, of_processor]  # workers' time is not this process's
@@ -68,10 +70,10 @@ def _read(folder: Path) -> None:
     _batches(images(folder, SHAPE, split="all"))
 
 
-def _batches(held: object) -> None:
-    order = torch.randperm(len(held))  # type: ignore[arg-type]
+def _batches(held: Images) -> None:
+    order = torch.randperm(len(held))
     for index in order.split(BATCH):
-        held.batch(index)  # type: ignore[attr-defined]
+        held.batch(index)
 
 
 def _loaded(folder: Path, workers: int) -> None:
@@ -79,7 +81,8 @@ def _loaded(folder: Path, workers: int) -> None:
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
-    steps = transforms.Compose([transforms.Resize(SHAPE[1]), transforms.CenterCrop(SHAPE[1:]), transforms.ToTensor()])
+    made: Any = transforms  # whose classes say nothing of their types
+    steps = made.Compose([made.Resize(SHAPE[1]), made.CenterCrop(SHAPE[1:]), made.ToTensor()])
     loader = DataLoader(ImageFolder(str(folder), steps), batch_size=BATCH, shuffle=True, num_workers=workers)
     for _ in loader:
         pass

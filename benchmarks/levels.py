@@ -1,9 +1,9 @@
 """What a step takes by level and mode, beside what it computes: a level on codes should be as cheap as its FLOPs say.
 
 Level 1 learns from images; level 2 from the codes of level 1, which are cached, or in pixels, through the frozen level
-1; in the end both learn at once. All modes take a few steps in turn within one process, at equal batch size and in fp32.
-A ratio of step times is set beside that of floating-point operations, forwards and backwards, as torch counts them:
-less than 0.8 of it means that what codes save in arithmetic is lost elsewhere.
+1; in the end both learn at once. All modes take a few steps in turn within one process, at equal batch size, in fp32. A
+ratio of step times stands beside that of floating-point operations, forwards and backwards, as torch counts them: less
+than 0.8 of it means that what codes save in arithmetic is lost elsewhere.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import patch
 
 import torch
@@ -37,7 +37,7 @@ CASES = (
     ("64x64x3/conv8x8x64/fc64+kl", 64),
 )
 """A stack of two levels, and the size of a batch."""
-TURNS, STEPS = 7, 6
+TURNS, STEPS = 5, 5
 POOL, HELD = 256, 16
 LEVEL_1, CODES, PIXELS, WHOLE = MODES = ("level 1", "level 2 in codes", "level 2 in pixels", "both at once")
 COMPARED = ((PIXELS, CODES), (LEVEL_1, CODES), (WHOLE, CODES), (WHOLE, PIXELS))
@@ -68,7 +68,7 @@ class Case:
         parts = [moments[first : first + STEPS] for first in range(0, len(moments), STEPS)]
         return {mode: step_of(part) for mode, part in zip((LEVEL_1, CODES, WHOLE, PIXELS), parts, strict=True)}
 
-    def _fit(self, **how: object) -> None:
+    def _fit(self, **how: Any) -> None:
         zoo.fit(self.stack, self.data, val=self.held, steps=STEPS, batch_size=self.batch_size, precision="fp32",
                 progress=False, **how)  # fmt: skip
 
@@ -87,9 +87,9 @@ class Case:
 
 def run() -> list[Row]:
     """Milliseconds of a step beside its operations, and ratios of times beside those of operations."""
-    with tempfile.TemporaryDirectory() as cache, patch.dict(os.environ, ZOO_CACHE=cache):
-        with patch.object(loop, "VALIDATIONS", 1):  # at the end, and not between steps
-            return [row for sentence, batch_size in CASES for row in _rows(sentence, batch_size)]
+    at_the_end = patch.object(loop, "VALIDATIONS", 1)  # and not between steps
+    with tempfile.TemporaryDirectory() as cache, patch.dict(os.environ, ZOO_CACHE=cache), at_the_end:
+        return [row for sentence, batch_size in CASES for row in _rows(sentence, batch_size)]
 
 
 def _rows(sentence: str, batch_size: int) -> list[Row]:

@@ -32,21 +32,21 @@ def page(there: Mapping[str, ModuleType]) -> str:
     chapters = []
     for name, module in sorted(there.items()):
         file = RESULTS / f"{name}.json"
-        kept = json.loads(file.read_text("utf-8")) if file.exists() else {}
-        if "rows" in kept and "machine" in kept:  # others keep tables of another form
+        kept = json.loads(file.read_text("utf-8")) if file.exists() else {"rows": []}
+        if all("name" in row for row in kept["rows"]) and kept["rows"]:  # others keep tables of another form
             chapters.append(_chapter(name, module.__doc__ or "", kept))
     return "\n".join([HEAD, *chapters])
 
 
 def _chapter(name: str, about: str, kept: Mapping[str, Any]) -> str:
-    title, _, rest = about.strip().partition("\n")
+    title, _, rest = about.strip().replace("``", "`").partition("\n")
     lines = [f"## {name}", "", title, "", *_plain(rest), *_table(kept["rows"]), ""]
     return "\n".join([*lines, _measured_on(kept), ""])
 
 
 def _plain(text: str) -> list[str]:
     """A docstring as Markdown: what it calls code is so there too."""
-    return [*text.strip().replace("``", "`").splitlines(), ""] if text.strip() else []
+    return [*text.strip().splitlines(), ""] if text.strip() else []
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:

@@ -7,10 +7,10 @@ everything else is each trainer's own default. Ours comes twice: as it is, with 
 fp32. What they have learned is measured alike, on held-out images. Peak memory is that of processes of their own.
 
 **Encoding and decoding**: a stage of ours beside diffusers' AutoencoderTiny and AutoencoderKL as they come, for images
-and codes of one shape, untrained.
+and codes of one shape, untrained. Ours are the smaller networks.
 
 **To equal quality**, with ``--long``: seconds that pythae's VAE takes for some epochs of the bundled images, and those
-of the shortest run of our default stack, with as many numbers a code, that is as good on the test images and in samples.
+of the shortest run of our default stack, with as many numbers a code, that is as good on test images and in samples.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ TRAINING, CODING, QUALITY = (f"benchmarks.beside.{name}" for name in ("training"
 def run(*, long: bool = False) -> list[Row]:
     """Rows of training, of memory, of encoding and decoding, and with ``long`` of equal quality."""
     rows = [row for side in SIDES for row in _training(side)]
-    for found in told(CODING):
-        rows.append(Row(f"{found['what']} {found['shape']}, images/s; {found['peer']}", found["ours"], found["anchor"]))
+    rows += [Row(f"{found['what']} {found['shape']}, images in a second of processor; {found['peer']}",
+                 found["ours"], found["anchor"]) for found in told(CODING)]  # fmt: skip
     return rows + (_quality() if long else [])
 
 
@@ -51,7 +51,8 @@ def _training(side: int) -> list[Row]:
     ):
         pair = f"{ours}; {peer}"
         rows += [
-            _compared(f"{what}: images/s of a step, {pair}", turns, ours, peer, lambda one: one["images"] / one["wall"], bar),
+            _compared(f"{what}: images/s of a step, {pair}", turns, ours, peer,
+                      lambda one: one["images"] / one["wall"], bar),
             _compared(f"{what}: images in a second of processor, {pair}", turns, ours, peer,
                       lambda one: one["images"] / one["processor"]),
             _compared(f"{what}: loss after equal images, {pair}", turns, ours, peer, lambda one: one["loss"],

@@ -1,7 +1,7 @@
 """Two processes beside one, with the same global batch and the same cores in total: losses, images/s, encoding, a kill.
 
-``torchrun`` starts one process with as many threads as there are cores, and as many with one thread each, in turn (over
-gloo, on a CPU). The loss curves have to be the same within 1 %: the stage draws no noise, and both see the same batches.
+``torchrun`` starts one process with as many threads as there are cores, and two that share these, in turn (over gloo,
+on a CPU). The loss curves have to be the same within 1 %: the stage draws no noise, and both see the same batches.
 Then one of the processes is killed: how long the run takes to end, and where one process alone goes on from.
 """
 
@@ -93,7 +93,7 @@ def _trained(folder: Path, count: int) -> dict[str, Any]:
     process = _started(folder, count, STEPS)
     said = _ended(process)
     found = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
-    first = next(one for one in found if one["rank"] == 0)
+    first: dict[str, Any] = next(one for one in found if one["rank"] == 0)
     first["processor"] = [sum(each) for each in zip(*(one["processor"] for one in found), strict=True)]
     first["history"] = _history(folder)
     return first
@@ -174,7 +174,7 @@ def _free_port() -> int:
 def main(place: str, steps: str, resume: str) -> None:
     """One of the processes: train, encode, and say what it took."""
     import torch
-    from accelerate import Accelerator
+    from accelerate.accelerator import Accelerator
 
     import zoo
     from benchmarks.pairs import Taken

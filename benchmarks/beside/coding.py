@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +43,8 @@ def main() -> None:
             z = stack.encode(x)
             if encode(x).shape != z.shape:
                 raise RuntimeError(f"{name} has codes of {tuple(encode(x).shape)}, not {tuple(z.shape)}")
-            _say("encoding", name, in_turn(lambda: stack.encode(x), lambda: encode(x), turns=TURNS))
-            _say("decoding", name, in_turn(lambda: stack.decode(z), lambda: peer.decode(z), turns=TURNS))
+            _say("encoding", name, in_turn(partial(stack.encode, x), partial(encode, x), turns=TURNS))
+            _say("decoding", name, in_turn(partial(stack.decode, z), partial(peer.decode, z), turns=TURNS))
 
 
 def _say(what: str, peer: str, pairs: Pairs) -> None:

@@ -19,7 +19,7 @@ SHAPES = {28: (1, 28, 28), 64: (3, 64, 64)}
 
 
 def vae(side: int) -> Any:
-    """pythae's VAE with its own convolutional networks for images of this side, from torch's random state."""
+    """The VAE of pythae with its own convolutional networks for images of this side, from torch's random state."""
     from pythae.models import VAE, VAEConfig
 
     config = VAEConfig(input_dim=SHAPES[side], latent_dim=WIDTH, reconstruction_loss="mse")

@@ -1,4 +1,4 @@
-"""Seconds to equal quality: pythae's VAE in its trainer, then our default stack with rising budgets until it is as good.
+"""Seconds to equal quality: pythae's VAE in its trainer, then our default stack with rising budgets.
 
 Both learn from the bundled Fashion-MNIST images with 16 numbers a code, from the start of the call to its end. Quality
 is measured alike on the 1,000 test images: the mean squared error of what comes back from the mean of the code, and the

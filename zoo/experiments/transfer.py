@@ -18,12 +18,13 @@ SHOWN = 10
 
 
 def run(recipe: Recipe, bench: Bench) -> Page:
-    """For each set of images in ``stacks``: its stack trained on the experiment's data, and on that set."""
+    """Each stack trained on the experiment's data and on the set of images that the first word of its name says."""
     page = bench.page()
     rows, bar = [], recipe.settings["bar"]
-    for target, sentence in recipe.stacks.items():
-        away = bench.train(f"{target}-from-elsewhere", sentence)
-        home = bench.train(f"{target}-from-itself", sentence, data=target)
+    for name, sentence in recipe.stacks.items():
+        target, run = name.partition(" ")[0], name.replace(" ", "-")
+        away = bench.train(f"{run}-from-elsewhere", sentence)
+        home = bench.train(f"{run}-from-itself", sentence, data=target)
         errors = [bench.error(run.stack, data=target) for run in (away, home)]
         test = bench.test(home.stack, target)
         rows.append({
@@ -35,9 +36,9 @@ def run(recipe: Recipe, bench: Bench) -> Page:
             "MSE, trained there": errors[1],
             "ratio": errors[0] / errors[1],
         })  # fmt: skip
-        page.picture(_picture(target, away, home, bench), f"{target}, test images, and what comes back")
+        page.picture(_picture(run, target, away, home, bench), f"{name}, test images, and what comes back")
         page.claim(
-            f"a stage trained on {bench.data} reconstructs {target} quite well (at most {bar:g} times the error)",
+            f"a stage trained on {bench.data} reconstructs {name} quite well (at most {bar:g} times the error)",
             errors[0] <= bar * errors[1], f"{errors[0] / errors[1]:.3f} times",
         )  # fmt: skip
     page.table("Test error", rows)
@@ -45,11 +46,11 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     return page
 
 
-def _picture(target: str, away: Run, home: Run, bench: Bench) -> Path:
+def _picture(name: str, target: str, away: Run, home: Run, bench: Bench) -> Path:
     x = bench.test(home.stack, target).batch(slice(0, SHOWN))
     rows = [x]
     for run in (away, home):
         with measuring(run.stack):
             rows.append(run.stack(x))
     beside = ["original", f"from {bench.data}", f"from {target}"]
-    return labelled(rows, bench.folder / f"{target}.png", title=f"{home.stack.spec} on {target}, test", beside=beside)
+    return labelled(rows, bench.folder / f"{name}.png", title=f"{home.stack.spec} on {target}, test", beside=beside)
