@@ -100,10 +100,10 @@ def _trained(folder: Path, count: int) -> dict[str, Any]:
 
 
 def _killed(folder: Path) -> list[Row]:
-    """Kill the last process of a run; then go on with one."""
+    """Kill the last process of a run, not the first, which writes; then go on with one."""
     process = _started(folder, PROCESSES, LONG_STEPS)
     _until(lambda: any("val" in line for line in _history(folder)), process)
-    victims = [int(path.read_text("ascii")) for path in folder.glob("rank-*")]
+    victims = [int(path.read_text("ascii")) for path in sorted(folder.glob("rank-*"))]
     start = perf_counter()
     os.kill(victims[-1], signal.SIGKILL)
     process.communicate(timeout=PATIENCE)

@@ -78,7 +78,8 @@ class Stairs(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same with other numbers; while it grows, the images' side is of the view's size."""
         if self.view is None:
-            return super().forward(x)
+            y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+            return y
         now = self.missing[self.view.size]
         before = now if self.view.before is None else self.missing[self.view.before]
         return self._up(x, self.view, now, before) if self.rising else self._down(x, self.view, now, before)

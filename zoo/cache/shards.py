@@ -79,17 +79,15 @@ class Shards:
         """The rows at these places, (B, *row), in their order; nothing else is read."""
         if len(self.parts) == 1:
             return self.parts[0][name][index]
-        picked = torch.empty((len(index), *self.shape(name)), dtype=self.types[name])
-        for part, here, rows in self.spread(index):
-            picked[here] = self.parts[part][name][rows].to(picked.dtype)
-        return picked
-
-    def spread(self, index: Tensor) -> Iterable[tuple[int, Tensor, Tensor]]:
-        """Which parts hold these rows: for each the part, the places in ``index``, and the rows within the part."""
         part = index // self.rows[0]
-        for number in part.unique().tolist():
-            here = (part == number).nonzero().squeeze(1)
-            yield number, here, index[here] - number * self.rows[0]
+        order = part.argsort()  # one look at every part for the whole batch: an epoch reads from all of them in turn
+        counts = part.bincount(minlength=len(self.parts)).tolist()
+        rows = (index % self.rows[0])[order].split(counts)
+        found = [held[name].index_select(0, some) for held, some in zip(self.parts, rows, strict=True) if len(some)]
+        picked = torch.empty((len(index), *self.shape(name)), dtype=self.types[name])
+        if found:
+            picked[order] = torch.cat(found).to(picked.dtype)
+        return picked
 
     def all(self, name: str) -> Tensor:
         """Every row, copied into memory."""

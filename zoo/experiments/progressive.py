@@ -61,13 +61,13 @@ def run(recipe: Recipe, bench: Bench) -> Page:
 
 
 def _trained(bench: Bench, name: str, sentence: str, way: str, seed: int) -> Run:
-    how = {"progressive": tuple(bench.recipe.settings["heights"])} if way == "progressive" else {}
+    how: dict[str, Any] = {"progressive": tuple(bench.recipe.settings["heights"])} if way == "progressive" else {}
     return bench.train(f"{as_file(name)}-{way}-{seed}", sentence, seed=seed, **how)
 
 
 def _seconds(one: Run) -> float:
     """The time of all phases, validation included."""
-    last = {line["phase"]: line["seconds"] for line in one.history}
+    last: dict[str, float] = {line["phase"]: line["seconds"] for line in one.history}
     return sum(last.values())
 
 
@@ -97,7 +97,8 @@ def _error(stack: Stack, shown: Images) -> float:
 def _back(stack: Stack, x: Tensor) -> Tensor:
     """Images there and back, at their own size."""
     if len(stack.code_shape) > 1:
-        return stack(x)
+        x_hat: Tensor = stack(x)
+        return x_hat
     return _resized(stack(_resized(x, stack.input_shape[1:])), x.shape[2:]).clamp(0, 1)
 
 
