@@ -20,10 +20,11 @@ from zoo.errors import RegistryError, SpecError, TrainingError
 from zoo.interfaces import Place, Regularizer
 from zoo.phases import END, Moment, Phase
 from zoo.testing import ConformanceError, check_term
-from zoo.training import InterruptedTrainingError, fit, fitting
+from zoo.training import InterruptedTrainingError, fit
 from zoo.training import loop as loops
+from zoo.training import run as runs
 from zoo.training.checkpoints import Shelf
-from zoo.training.objectives import LevelInCodes, WholeStack
+from zoo.training.objectives import LevelInCodes, LevelInPixels, WholeStack
 from zoo.training.schedules import Budget, Spent
 from zoo.weighing import Numbers, Weighing
 
@@ -34,7 +35,7 @@ ADAPTIVE = f"{STAGE}+mse(0.05)+wae_mmd(0.001, adaptive=1)"
 
 @pytest.fixture(autouse=True)
 def quick(tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, "trackers", lambda **_: [])
+    monkeypatch.setattr(runs, "trackers", lambda **_: [])
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
 
 
@@ -318,7 +319,7 @@ class TestMomentMatching:
         stack.level(2).terms["judge"] = Judge(Place((4,), (2,), pixels=False))
         (phase,) = stack.level(2).terms["wae_mmd"].phases()
         monkeypatch.setattr(FullyConnected, "decode", decode)
-        for learner, x in ((LevelInCodes, torch.randn(9, 4)), (fitting.LevelInPixels, torch.rand(9, 1, 8, 8))):
+        for learner, x in ((LevelInCodes, torch.randn(9, 4)), (LevelInPixels, torch.rand(9, 1, 8, 8))):
             learner = learner(stack, 2, phase)
             assert learner.critics() == {}
             assert learner(x).terms.keys() == {"moments"}
@@ -466,7 +467,7 @@ def whole(tmp_path_factory):
     """The folder of the run that nobody stopped."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "trackers", lambda **_: [])
+        patch.setattr(runs, "trackers", lambda **_: [])
         patch.setattr("zoo_latent.moments.ENOUGH", SOON)
         train(CHANGING, out=folder, **OPTIONS)
     return folder

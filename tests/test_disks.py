@@ -16,7 +16,8 @@ from zoo import cache, files
 from zoo.builder import build, load
 from zoo.cache import Key, making
 from zoo.errors import FileError, UnwritableError, ZooError
-from zoo.training import fit, fitting
+from zoo.training import fit
+from zoo.training import run as runs
 from zoo.training.checkpoints import Checkpoint, Shelf
 
 OLD, NEW = "4x4x1/conv2x2x2(width=2, blocks=0)/fc3(hidden=[4])", "4x4x1/fc2(hidden=[64])"
@@ -145,7 +146,7 @@ def small_shards(work, *arguments):
 
 def train(folder):
     """A run that finds the disk full says so, and goes on where it was when there is room."""
-    fitting.trackers = lambda **_: []  # TensorBoard writes in a thread of its own
+    runs.trackers = lambda **_: []  # TensorBoard writes in a thread of its own
     volumes.apart()
     disk = volumes.small(folder / "disk", 2**20)
     x = torch.rand(100, 1, 4, 4, generator=torch.Generator().manual_seed(0))

@@ -9,8 +9,9 @@ import torch
 
 from zoo.builder import build, load
 from zoo.errors import TrainingError
-from zoo.training import InterruptedTrainingError, fit, fit_together, fitting
+from zoo.training import InterruptedTrainingError, fit, fit_together
 from zoo.training import loop as loops
+from zoo.training import run as runs
 
 OPTIONS = {"steps": 30, "batch_size": 16, "progress": False, "precision": "fp32"}
 SEEDS, RATES = (3, 1, 7), (1e-3, 3e-3, 5e-4)
@@ -30,7 +31,7 @@ def built(sentence, seed=0):
 
 @pytest.fixture(autouse=True)
 def quick(tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, "trackers", lambda **_: [])
+    monkeypatch.setattr(runs, "trackers", lambda **_: [])
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
 
 

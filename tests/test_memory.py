@@ -22,8 +22,9 @@ from zoo.data import folders, gathering, images
 from zoo.data.decoding import decode
 from zoo.data.stores import Decoded, Mapped, Resident
 from zoo.errors import DataError, FileError
-from zoo.training import fit, fitting
+from zoo.training import fit
 from zoo.training import loop as loops
+from zoo.training import run as runs
 
 SHAPE = (3, 8, 8)
 SIZE = 3 * 8 * 8
@@ -361,7 +362,7 @@ def draw_files(folder, out):
 def learn(path, out):
     """Level 1 on images, their codes, level 2 on these."""
     making.SHARD_BYTES, codes.BATCH = 2 * MB, 64
-    loops.PREPARED_ELEMENTS, fitting.FINISHED_ELEMENTS = 10**5, 10**4
+    loops.PREPARED_ELEMENTS, runs.FINISHED_ELEMENTS = 10**5, 10**4
     torch.manual_seed(0)
     stack = build("28x28x1/conv7x7x10(width=4, blocks=0)/fc4(hidden=[8], linear=false)")
     with Memory() as memory:

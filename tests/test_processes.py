@@ -14,8 +14,9 @@ from children import ended, start
 from zoo import files
 from zoo.builder import build
 from zoo.errors import TrainingError, ZooError
-from zoo.training import fit, fitting
+from zoo.training import fit
 from zoo.training import loop as loops
+from zoo.training import run as runs
 from zoo.training.processes import Processes
 
 OPTIONS = {"steps": 20, "batch_size": 16, "precision": "fp32", "log_every": 1}
@@ -115,7 +116,7 @@ def test_when_one_dies_the_run_ends_and_can_be_resumed_by_another_number(crew):
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(monkeypatch):
-    monkeypatch.setattr(fitting, "Processes", type("Three", (), {"of": lambda _: Processes(0, 3)}))
+    monkeypatch.setattr(runs, "Processes", type("Three", (), {"of": lambda _: Processes(0, 3)}))
     with pytest.raises(TrainingError, match="a batch of 16 cannot be shared out among 3"):
         fit(build("8x8x1/fc2"), torch.rand(20, 1, 8, 8), steps=1, batch_size=16, progress=False)
 

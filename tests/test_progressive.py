@@ -15,8 +15,9 @@ from zoo.data import Images
 from zoo.errors import TrainingError
 from zoo.growth import View, enlarge, shrink
 from zoo.phases import Phase
-from zoo.training import InterruptedTrainingError, fit, fit_together, fitting
+from zoo.training import InterruptedTrainingError, fit, fit_together
 from zoo.training import loop as loops
+from zoo.training import run as runs
 from zoo.training.growing import Growing, growing
 
 MAP = "16x16x1/conv2x2x4(blocks=1, width=4)"
@@ -46,7 +47,7 @@ def history(out):
 
 @pytest.fixture(autouse=True)
 def quick(tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, "trackers", lambda **_: [])
+    monkeypatch.setattr(runs, "trackers", lambda **_: [])
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
 
 

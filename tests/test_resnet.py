@@ -17,7 +17,8 @@ from zoo.errors import FileError, HubError, SpecError
 from zoo.interfaces import Place
 from zoo.phases import Phase
 from zoo.registry import find
-from zoo.training import fit, fitting, loop, schedules
+from zoo.training import fit, loop, schedules
+from zoo.training import run as runs
 
 TINY = "32x32x3/resnet8x8x4(backbone=test_efficientnet, width=4, {})"
 
@@ -31,7 +32,7 @@ def offline(monkeypatch, tmp_path):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(fitting, "trackers", lambda **_: [])
+    monkeypatch.setattr(runs, "trackers", lambda **_: [])
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 

@@ -16,8 +16,9 @@ from zoo.cache import making
 from zoo.data import Images
 from zoo.errors import TrainingError
 from zoo.interfaces import Regularizer
-from zoo.training import InterruptedTrainingError, fit, fitting
+from zoo.training import InterruptedTrainingError, fit
 from zoo.training import loop as loops
+from zoo.training import run as runs
 
 SPEC = "8x8x1/conv2x2x4(width=4, blocks=0)+kl/fc2(hidden=[4])+kl"
 STEPS = 6
@@ -44,7 +45,7 @@ def weights(out):
 
 @pytest.fixture(autouse=True)
 def quick(tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, "trackers", lambda **_: [])
+    monkeypatch.setattr(runs, "trackers", lambda **_: [])
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     return monkeypatch
 
@@ -311,7 +312,7 @@ class TestTwoAtOnce:
 
 def train_slowly(folder):
     """Train until it is killed."""
-    fitting.trackers = lambda **_: []
+    runs.trackers = lambda **_: []
     step = loops._Run._step
 
     def stepping(run, progress):

@@ -25,7 +25,7 @@ from zoo.pictures.grids import tiles
 from zoo.pictures.rungs import redraws, swaps, traversal
 from zoo.posterior import Posterior
 from zoo.rungs import swap, traverse
-from zoo.training import fitting
+from zoo.training import run as runs
 
 SPEC = "10x10x1/vlae3x2(hidden=8, width=4)+kl"
 
@@ -229,7 +229,7 @@ class TestCommand:
 
 class TestRecipe:
     def test_it_is_carried_out(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(fitting, "trackers", lambda **_: [])
+        monkeypatch.setattr(runs, "trackers", lambda **_: [])
         monkeypatch.setattr(classifier, "EPOCHS", 1)
         monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
         whole = experiments.read("vlae", quick=True)

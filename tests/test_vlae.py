@@ -21,8 +21,9 @@ from zoo.interfaces import Place
 from zoo.pictures import draw
 from zoo.pictures.interpolation import between, curved
 from zoo.rungs import count, swap, traverse
-from zoo.training import InterruptedTrainingError, fit, fitting
+from zoo.training import InterruptedTrainingError, fit
 from zoo.training import loop as loops
+from zoo.training import run as runs
 
 SMALL = {"width": 2, "hidden": 6}
 STYLES = ("paper", "selu")
@@ -253,7 +254,7 @@ class TestRungs:
 class TestTraining:
     @pytest.fixture(autouse=True)
     def quick(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(fitting, "trackers", lambda **_: [])
+        monkeypatch.setattr(runs, "trackers", lambda **_: [])
         monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
 
     @pytest.mark.parametrize(

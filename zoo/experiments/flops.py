@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from torch.utils.flop_counter import FlopCounterMode
 
-from zoo.training.objectives import HeadLearner
+from zoo.training.heads import HeadLearner
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,7 @@ from zoo.experiments.bench import at, batches
 from zoo.pictures.grids import labelled
 from zoo.pictures.lines import Plot, lines
 from zoo.spec import StackSpec, parse
-from zoo.training.objectives import HeadLearner
+from zoo.training.heads import HeadLearner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a course minimises: the terms of a level in codes, in pixels, of the whole stack end to end, or of a head."""
+"""What a course minimises: the terms of a level in codes, in pixels, or of the whole stack end to end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from zoo.phases import Moment
     from zoo.posterior import Posterior
     from zoo.stack import Level, Stack
-    from zoo.training.options import LossIn
 
 
 PROBED = 128
@@ -211,7 +210,7 @@ class LevelLearner(Learner):
         """The weighted sum of the terms."""
         weights = self.weights()
         values = {name: term(trip) for name, term in self.terms}
-        total = reduce(add, (weights[name] * value for name, value in values.items())) / _elements(trip.x)
+        total = reduce(add, (weights[name] * value for name, value in values.items())) / elements(trip.x)
         return Losses(total, values, dict.fromkeys(values, trip))
 
     def _seen(self, batch: Tensor) -> Tensor:
@@ -236,13 +235,13 @@ class LevelLearner(Learner):
 
     def critic_loss(self, name: str, losses: Losses) -> Tensor:
         trip = cast("RoundTrip", losses.seen[name]).detach()
-        return self.weighed[name].critic_loss(trip) / _elements(trip.x)
+        return self.weighed[name].critic_loss(trip) / elements(trip.x)
 
     def prepare(self, sample: Tensor, labels: Tensor | None = None) -> None:
         if self.level.trained:
             return
         below, stack = self.number - 1, self.stack[0]
-        self.level.prepare(sample, stack.sensitivity(_few(sample), below) if below else None)
+        self.level.prepare(sample, stack.sensitivity(few(sample), below) if below else None)
 
 
 class LevelInCodes(LevelLearner):
@@ -314,63 +313,11 @@ class WholeStack(LevelLearner):
         z = self.level.draw(posterior)
         losses, weights = self._of_trip(RoundTrip(batch, posterior, z, stack.to_pixels(z)).float()), self.weights()
         extra = {name: term(trip) for name, term, trip in lower}
-        total = losses.total + sum(weights[name] * value for name, value in extra.items()) / _elements(batch)
+        total = losses.total + sum(weights[name] * value for name, value in extra.items()) / elements(batch)
         return Losses(total, {**losses.terms, **extra}, {**losses.seen, **{name: trip for name, _, trip in lower}})
 
     def prepare(self, sample: Tensor, labels: Tensor | None = None) -> None:
         """Nothing: the levels have learned already."""
-
-
-class HeadLearner(Learner):
-    """A head, on cached codes or with its loss in images."""
-
-    labelled = True
-
-    def __init__(self, stack: Stack, loss_in: LossIn) -> None:
-        super().__init__()
-        if stack.head is None:
-            raise TypeError("HeadLearner wants a stack that ends in a head")
-        self.learns = stack.head
-        self.stack = (stack,)
-        self.in_pixels = loss_in == "pixels"
-        self.momentum = stack.head.momentum
-
-    def forward(self, batch: Tensor, labels: Tensor | None = None) -> Losses:
-        stack = self.stack[0]
-        if self.in_pixels:
-            with torch.no_grad():
-                codes = stack.encode(batch)
-            seen = HeadBatch(codes, labels, batch, stack.encode, stack.to_pixels)
-        else:
-            seen = HeadBatch(batch, labels)
-        loss = self.learns.loss(seen)
-        return Losses(loss / _elements(batch), {"head": loss}, {"head": seen})
-
-    def from_images(self, images: Tensor) -> Tensor:
-        return images if self.in_pixels else self.stack[0].encode(images)
-
-    def reconstruct(self, images: Tensor) -> None:
-        return None
-
-    def advance(self, moment: Moment) -> None:
-        self.learns.advance(moment)
-
-    def critics(self) -> dict[str, Head]:
-        return {} if self.learns.critic is None else {"head": self.learns}
-
-    def critic_loss(self, name: str, losses: Losses) -> Tensor:
-        seen = cast("HeadBatch", losses.seen[name])
-        return self.learns.critic_loss(seen) / _elements(seen.codes if seen.images is None else seen.images)
-
-    def measures(self) -> dict[str, Tensor]:
-        return self.learns.measures()
-
-    def prepare(self, sample: Tensor, labels: Tensor | None = None) -> None:
-        stack = self.stack[0]
-        codes = stack.encode(sample) if self.in_pixels else sample
-        if len(stack.levels) and type(self.learns).emphasise is not Head.emphasise:
-            self.learns.emphasise(stack.sensitivity(_few(codes), len(stack.levels)))
-        self.learns.prepare(codes, labels)
 
 
 def _terms(level: Level) -> list[tuple[str, Term]]:
@@ -386,10 +333,11 @@ def _adapts(term: Term) -> bool:
     return type(term).adapt is not Term.adapt or term.weighing.adapts
 
 
-def _few(sample: Tensor) -> Tensor:
+def few(sample: Tensor) -> Tensor:
     """Those of a sample at which sensitivity is measured."""
     return sample[torch.linspace(0, len(sample) - 1, min(len(sample), PROBED)).long()]
 
 
-def _elements(x: Tensor) -> int:
+def elements(x: Tensor) -> int:
+    """The numbers of one item of a batch."""
     return x[0].numel()

@@ -1,0 +1,169 @@
+"""The plan of a run: its courses in order, each with what it learns from and how it is validated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from zoo import codes
+from zoo.data.augmentation import Augmented
+from zoo.training.checks import finished
+from zoo.training.courses import Course
+from zoo.training.heads import HeadLearner
+from zoo.training.interrupts import InterruptedTrainingError
+from zoo.training.objectives import LevelInCodes, LevelInPixels, WholeStack
+from zoo.training.together import Together
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+    from zoo.interfaces import Head, Term
+    from zoo.phases import Phase
+    from zoo.stack import Stack
+    from zoo.training.courses import Source
+    from zoo.training.growing import Growing
+    from zoo.training.interrupts import Interrupt
+    from zoo.training.material import Material
+    from zoo.training.members import Members
+    from zoo.training.objectives import Learner
+    from zoo.training.options import Options
+    from zoo.training.processes import Processes
+    from zoo.training.progress import Reporter
+
+REFINE_RATE = 0.1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained in which order.
+
+    Args:
+        stacks: what is trained. What is below their top levels is the same in all of them.
+        members: what differs, where there are several.
+        options: how to train.
+        material: the images.
+        growing: the smaller images that level 1 begins with, where it does.
+        processes: that share out encoding and validation.
+        reporter: told how far the encoding is.
+        interrupt: whether the user asked to stop.
+        lasting: what is encoded can be gone on with.
+    """
+
+    stacks: Sequence[Stack]
+    members: Members | None
+    options: Options
+    material: Material
+    growing: Growing | None
+    processes: Processes
+    reporter: Reporter
+    interrupt: Interrupt | None
+    lasting: bool
+
+    @property
+    def stack(self) -> Stack:
+        """The one, or the first."""
+        return self.stacks[0]
+
+    def __iter__(self) -> Iterator[Callable[[int], Course | None]]:
+        """The courses in order, each made when its turn comes: its codes need the levels below.
+
+        They are the same when a run is resumed, so those that a level which trains on has no need of are None instead.
+        """
+        stack, levels = self.stack, range(1, len(self.stack.levels) + 1)
+        for level in filter(self._learns, levels):
+            first = [phase for term in stack.level(level).terms.values() for phase in cast("Term", term).phases()]
+            own = stack.level(level).stage.phases()
+            phases = [*first, *own] if self.growing is None or level > 1 else self.growing.phases(first, own)
+            for place, phase in enumerate(phases):
+                share = phase.share / sum(other.share for other in phases[place:])
+                opens, closes = place == 0, place == len(phases) - 1
+                turn = partial(self._level, level=level, phase=phase, first=place < len(first))
+                yield partial(turn, share=share, opens=opens, closes=closes)
+        if self.options.refine and self.options.level is None:
+            yield self._refinement
+        if stack.head is not None and self._learns(len(levels) + 1):
+            yield self._head  # last: it learns the codes that are there to stay
+
+    def _learns(self, level: int) -> bool:
+        """Whether it is this level's turn: the one that was asked for, else all but those that came finished."""
+        return level == self.options.level if self.options.level else level > finished(self.stack)
+
+    def _level(self, number: int, *, level: int, phase: Phase, first: bool, **turn: Any) -> Course | None:
+        if first and self.stack.level(level).trained:
+            return None
+        in_pixels = level > 1 and (phase.loss_in or self.options.loss_in) == "pixels"
+        kind = LevelInPixels if in_pixels else LevelInCodes
+        learners = [kind(stack, level, phase) for stack in self.stacks]
+        for learner in learners:
+            learner.corruption = self.options.corruption if level == 1 or in_pixels else None
+        source = self._images() if level == 1 or in_pixels else self._codes(level - 1)
+        title = phase.name or ("pixels" if level == 1 or in_pixels else "codes")
+        if self.members is None:
+            return Course(number, level, title, learners[0], source, self._validate, phase, **turn)
+        turn |= {"seeds": self.members.seeds, "factors": self.members.factors}
+        return Course(number, level, title, Together(learners), source, self._validate, phase, **turn)
+
+    def _head(self, number: int) -> Course:
+        levels = len(self.stack.levels)
+        loss_in = cast("Head", self.stack.head).loss_in or self.options.loss_in
+        source = self._images() if loss_in == "pixels" or not levels else self._codes(levels)
+        learner = HeadLearner(self.stack, loss_in)
+        return Course(number, levels + 1, loss_in, learner, source, self._validate, closes=False)
+
+    def _refinement(self, number: int) -> Course:
+        """Everything end to end. Nothing is prepared again, and only the top level's scale is measured anew."""
+        learner = WholeStack(self.stack)
+        learner.corruption = self.options.corruption
+        return Course(
+            number, learner.number, "refine", learner, self._images(), self._validate, scale=REFINE_RATE, opens=False
+        )
+
+    def _images(self) -> Source:
+        """The training images, or fresh views of them."""
+        augmentation = self.options.augmentation
+        return self.material.kept if augmentation is None else Augmented(self.material.kept, augmentation)
+
+    def _codes(self, levels: int) -> Source:
+        """The training images through the first levels, from the cache that all runs share.
+
+        Images that are held out are encoded as well, so that runs which hold out others, or none, find the same codes.
+        """
+        coding, train = self.options.coding, self.material.train
+
+        def tick(count: int) -> None:
+            if count and self.reporter.bar is None:
+                self.reporter.start(f"encoding through level {levels}", coding.passes * len(train))
+            self.reporter.advance(count)
+            if self.interrupt is not None and self.interrupt.asked:
+                kept = " What is encoded is kept: the same command with --resume (resume=True) goes on." * self.lasting
+                raise InterruptedTrainingError(f"stopped while encoding through level {levels}.{kept}")
+
+        try:
+            found = codes.encode(
+                self.stack, train, levels=levels, coding=coding, tick=tick, say=self.reporter.say, among=self.processes
+            )
+        finally:
+            self.reporter.stop()
+        return found if self.material.places is None else found.subset(self.material.places)
+
+    def _validate(self, learner: Learner) -> dict[str, float]:
+        """The learner's loss on held-out raw images, and the squared error of what comes back of them."""
+        loss = error = 0.0
+        pixels: float | None = None
+        size = max(2, min(250, self.options.batch_size * 4))
+        every = self.material.held.labels if learner.labelled else None
+        count = len(self.material.held)
+        for start in range(self.processes.rank * size, count, size * self.processes.count):
+            x = self.material.held.batch(slice(start, start + size)).to(self.processes.device)
+            labels = None if every is None else every[start : start + size].to(x.device)
+            loss += learner(learner.from_images(x), labels).total.item() * len(x)
+            x_hat = learner.reconstruct(x)
+            if x_hat is not None:
+                if start == 0:
+                    self.reporter.keep(x, x_hat)
+                error += (x_hat - x).square().mean().item() * len(x)
+                pixels = error
+        loss, error, some = self.processes.total([loss, error, float(pixels is not None)])
+        return {"loss": loss / count} | ({"mse": error / count} if some else {})
