@@ -91,6 +91,8 @@ def test_two_come_to_what_one_would_have_come_to(crew):
     held = [[line["val"]["mse"] for line in lines(folder, "val")] for folder in (one, two)]
     assert held[1] == pytest.approx(held[0], rel=0.01)
     assert held[0] != held[1]  # or the second was not shared out
+    told = [[line["loss"] for line in lines(folder, "loss")] for folder in (one, two)]
+    assert told[1] == pytest.approx(told[0], abs=0.02)  # nats per element, of both shares together
     a, b = ranks(two)
     assert a[STACK] == b[STACK]
     assert a["drawn"] != b["drawn"]

@@ -104,6 +104,7 @@ class _Run:
         self.batch_size = course.phase.batch_size or self.options.batch_size
         self.step, self.elapsed, self.enough = 0, 0.0, False
         self.curve: list[float] = []
+        self.losses: list[float] = []
         self.first_losses: list[float] = []
         self.best: list[tuple[float, dict[str, Tensor]]] = []
         """By member of the learner, which is one of its own as a rule: the least loss, and the weights that had it."""
@@ -271,6 +272,7 @@ class _Run:
 
     def _check(self, losses: Losses) -> None:
         found = self.processes.mean([losses.total.item()] if losses.each is None else losses.each.tolist())
+        self.losses = found
         self.first_losses = self.first_losses or found
         until = self.course.phase.until
         self.enough = until is not None and max(found) < until
@@ -307,8 +309,8 @@ class _Run:
         measures = {name: value.item() for name, value in self.course.learner.measures().items()}
         self.loop.reporter.record(
             {**self._where(), "images_per_second": round(images_per_second, 1), "lr": lr,
-             "grad_norm": norm.item(), "loss": losses.total.item() / len(self.seeds), "terms": terms}
-            | ({} if losses.each is None else {"losses": losses.each.tolist()})
+             "grad_norm": norm.item(), "loss": sum(self.losses) / len(self.losses), "terms": terms}
+            | ({} if losses.each is None else {"losses": self.losses})
             | ({"weights": weights} if weights else {})
             | ({"measures": measures} if measures else {})
         )  # fmt: skip
