@@ -193,7 +193,7 @@ def test_show_a_name(name):
 
 
 def test_show_the_choices_of_an_option():
-    assert re.search(r"^  up +shuffle \| nearest \| transpose += shuffle$", zoo("show", "conv").stdout, re.M)
+    assert re.search(r"^  up +shuffle \| .*\| nearest \| transpose .*\| None += None$", zoo("show", "conv").stdout, re.M)
 
 
 def test_cite():
@@ -243,6 +243,8 @@ def test_train_tells_the_defaults_of_the_trainer():
         option = told[name]
         if option.is_flag:
             assert field.default is False
+        elif isinstance(field.default, tuple):
+            assert option.show_default == (",".join(map(str, field.default)) or "none"), name
         elif field.default is not None:
             assert option.show_default == str(field.default), name
         assert option.help or isinstance(option.type, click.Choice), name

@@ -177,13 +177,15 @@ def test_every_option_reaches_the_trainer(photos, tmp_path):
         "--epochs", 1, "--loss-in", "pixels", "--refine", "--batch-size", 8, "--seed", 3, "--lr", 0.002,
         "--optimizer", "adam", "--schedule", "constant", "--weight-decay", 0, "--clip", 2, "--ema", 0,
         "--precision", "fp32", "--log-every", 2, "--strict", "--augment", "flip", "--views", 2,
+        "--corrupt", "noise=0.1", "--milestones", "0.4,0.6",
     )  # fmt: skip
     options = json.loads((tmp_path / "run" / "run.json").read_text())["options"]
     assert options == {
         "epochs": 1, "steps": None, "minutes": None, "loss_in": "pixels", "refine": True, "batch_size": 8, "seed": 3,
         "lr": 0.002, "optimizer": "adam", "schedule": "constant", "weight_decay": 0.0, "clip": 2.0, "ema": 0.0,
         "precision": "fp32", "compile": False, "log_every": 2, "level": None, "codes": "mean", "code_dtype": "float32",
-        "augment": "flip", "views": 2,
+        "augment": "flip", "views": 2, "corrupt": "noise=0.1", "milestones": [0.4, 0.6], "fold": None,
+        "progressive": [],
     }  # fmt: skip
 
 

@@ -131,7 +131,7 @@ class TestRefused:
             (["8x8x1/conv2x2x2/fc3"] * 2, {}, "level 1 of stack 1 is not trained"),
             (["8x8x1/fc3"] * 2, {"seeds": (1,)}, "2 stacks, 1 seeds"),
             (["8x8x1/fc3"] * 2, {"rates": (1e-3, 0.0)}, "above 0"),
-            (["8x8x1/fc3"] * 2, {"refine": True}, "leave out level, refine and compile"),
+            (["8x8x1/fc3"] * 2, {"refine": True}, "leave out level, refine, progressive and compile"),
             ([], {}, "at least one"),
         ],
     )

@@ -186,8 +186,9 @@ class TestPlayers:
         train("8x8x1/fc4(hidden=[8])+wae_gan(width=8)", steps=20)
         (run,) = runs
         assert next(rising) > 2
-        assert same(run.best[1], run.average.state())
-        assert all(torch.equal(kept, value) for kept, value in zip(run.average.live, run.best[1].values(), strict=True))
+        ((_, best),) = run.best
+        assert same(best, run.average.state())
+        assert all(torch.equal(kept, value) for kept, value in zip(run.average.live, best.values(), strict=True))
 
 
 class TestKept:

@@ -161,8 +161,10 @@ def _shape(shape: list[int]) -> str:
 def _type(option: inspect.Parameter, part: type[Part]) -> str:
     """The annotation of an option, choices where it names some."""
     annotation: object = option.annotation
-    if isinstance(annotation, str):
-        annotation = vars(sys.modules[part.__module__]).get(annotation, annotation)
-    if get_origin(annotation) is Literal:
-        return " | ".join(map(str, get_args(annotation)))
-    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    if not isinstance(annotation, str):
+        return inspect.formatannotation(annotation)
+    known = vars(sys.modules[part.__module__])
+    parts = [known.get(name, name) for name in annotation.split(" | ")]  # a name of choices, or "Choices | None"
+    return " | ".join(
+        choice for one in parts for choice in (map(str, get_args(one)) if get_origin(one) is Literal else [str(one)])
+    )
