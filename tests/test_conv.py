@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from zoo_conv.blocks import factors, log_variance, step_down
+from zoo_conv.blocks import factors, step_down
 from zoo_conv.conv import Conv
 from zoo_conv.fc import FullyConnected
 from zoo_conv.projection import principal_components
@@ -13,6 +13,7 @@ from zoo_conv.upsampling import Shuffle, icnr, step_up
 
 from zoo.errors import SpecError
 from zoo.interfaces import Place
+from zoo.posterior import log_variance
 
 
 @pytest.mark.parametrize("up", ["shuffle", "nearest", "transpose"])

@@ -41,6 +41,17 @@ def close(stack, other, within=1e-5):
         torch.testing.assert_close(tensor, other.state_dict()[name], rtol=within, atol=within)
 
 
+def learns_as_alone(stacks):
+    """Trained together, each comes to what a copy of it comes to by itself."""
+    alone = [
+        fit(deepcopy(stack), TRAIN, val=HELD, seed=seed, lr=rate, **OPTIONS)
+        for stack, seed, rate in zip(stacks, SEEDS, RATES, strict=True)
+    ]
+    fit_together(stacks, TRAIN, val=HELD, seeds=SEEDS, rates=RATES, **OPTIONS)
+    for stack, other in zip(stacks, alone, strict=True):
+        close(stack, other, within=1e-4)
+
+
 class TestEachIsAsAlone:
     @pytest.mark.parametrize(
         "sentence",
@@ -55,26 +66,14 @@ class TestEachIsAsAlone:
     )
     def test_on_images(self, sentence):
         stacks = [built(sentence.format(weight), seed) for seed, weight in enumerate((0.1, 1, 10))]
-        alone = [
-            fit(deepcopy(stack), TRAIN, val=HELD, seed=seed, lr=rate, **OPTIONS)
-            for stack, seed, rate in zip(stacks, SEEDS, RATES, strict=True)
-        ]
-        fit_together(stacks, TRAIN, val=HELD, seeds=SEEDS, rates=RATES, **OPTIONS)
-        for stack, other in zip(stacks, alone, strict=True):
-            close(stack, other, within=1e-4)
+        learns_as_alone(stacks)
         assert (stacks[0](HELD) - stacks[1](HELD)).abs().max() > 1e-3
 
     def test_on_the_codes_of_a_level_they_share(self, tmp_path):
         fit(build("8x8x1/conv2x2x4(width=4)"), TRAIN, val=HELD, out=tmp_path / "below", **OPTIONS)
         sentence = f"folder({tmp_path / 'below'})/fc3(hidden=[16])+kl"
         stacks = [built(f"{sentence}({weight})", seed) for seed, weight in enumerate((0.1, 1, 10))]
-        alone = [
-            fit(deepcopy(stack), TRAIN, val=HELD, seed=seed, lr=rate, **OPTIONS)
-            for stack, seed, rate in zip(stacks, SEEDS, RATES, strict=True)
-        ]
-        fit_together(stacks, TRAIN, val=HELD, seeds=SEEDS, rates=RATES, **OPTIONS)
-        for stack, other in zip(stacks, alone, strict=True):
-            close(stack, other, within=1e-4)
+        learns_as_alone(stacks)
 
     def test_alone_another_seed_is_another_result(self):
         """Without which the tests above could not fail."""

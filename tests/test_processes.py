@@ -24,12 +24,14 @@ STACK = "8x8x1/conv2x2x4(width=4)/fc3(hidden=[8])+kl"
 ADVERSARIES = ("8x8x1/fc3(hidden=[8])+wae_gan", "8x8x1/conv2x2x4(width=4)/began(width=4)")
 
 
-def train(folder, sentences, options, dies_before):
+def train(folder, sentences, options, dies_before, stops_after):
     """What each process does: train, and leave what it holds at the end in ``rank-N.json``."""
     rank = int(os.environ.get("RANK", "0"))
     torch.manual_seed(rank)  # what every process is built with is the first one's in the end
     if dies_before is not None:
         _die_before(dies_before)
+    if stops_after is not None:
+        _stop_after(stops_after)
     data = torch.rand(120, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     found = {}
     try:
@@ -53,11 +55,21 @@ def _die_before(step):
     loops._Run._step = stepping
 
 
+def _stop_after(step):
+    own = loops._Run._step
+
+    def stepping(run, progress):
+        run.loop.interrupt.asked = run.step + 1 == step
+        return own(run, progress)
+
+    loops._Run._step = stepping
+
+
 @pytest.fixture
 def crew(tmp_path):
     """Trains with so many processes, of which the last may die; returns the folder and the exit codes."""
 
-    def run(*sentences, processes=2, name="crew", dies_before=None, **options):
+    def run(*sentences, processes=2, name="crew", dies_before=None, stops_after=None, **options):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         with socket.socket() as free:
@@ -70,7 +82,8 @@ def crew(tmp_path):
             environ = shared | ({key: str(value) for key, value in place.items()} if processes > 1 else {})
             dies = dies_before if rank == processes - 1 else None
             log = folder / f"log-{rank}"
-            crew.append(start(train, folder, sentences, {**OPTIONS, **options}, dies, log=log, environ=environ))
+            asked = ({**OPTIONS, **options}, dies, stops_after if rank == 0 else None)
+            crew.append(start(train, folder, sentences, *asked, log=log, environ=environ))
         return folder, [ended(process) for process in crew]
 
     return run
@@ -115,6 +128,15 @@ def test_when_one_dies_the_run_ends_and_can_be_resumed_by_another_number(crew):
     assert codes == [0], (folder / "log-0").read_text()
     steps = [line["step"] for line in lines(folder, "loss") if line["level"] == 1]
     assert steps == list(range(1, 21))
+
+
+def test_one_is_asked_to_stop_all_do_and_as_many_go_on_exactly(crew):
+    folder, codes = crew(STACK, stops_after=8)
+    assert codes == [0, 0]
+    assert all("stopped in level 1 after 8 steps" in left["error"] for left in ranks(folder))
+    (whole, _), (resumed, codes) = crew(STACK, name="whole"), crew(STACK, resume=True)
+    assert codes == [0, 0], (folder / "log-0").read_text()
+    assert ranks(resumed)[0][STACK] == ranks(whole)[0][STACK]
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(monkeypatch):

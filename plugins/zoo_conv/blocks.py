@@ -18,14 +18,6 @@ Factor = tuple[int, int]
 """How much smaller a map becomes, or larger, (vertically, horizontally)."""
 
 
-START_LOGVAR = -4.0
-"""Where log variances start: noise of a seventh of the code's unit scale, so that a new level first learns to code."""
-
-HIGHEST_LOGVAR = 2.0
-"""What log variances stay below. More than the prior's 0 never pays, and its exponential is in the divergence: without
-a bound one odd input among millions ends a run."""
-
-
 class Residual(nn.Module):
     """Two 3x3 convolutions added to their input; the second starts at zero, so a deep trunk starts as the identity.
 
@@ -70,16 +62,6 @@ def zeroed(layer: Layer) -> Layer:
     if layer.bias is not None:
         layer.bias.zero_()
     return layer
-
-
-def log_variance(raw: Tensor) -> Tensor:
-    """The log variance that a layer's output stands for: ``START_LOGVAR`` at 0, and smoothly bounded above.
-
-    >>> log_variance(torch.tensor([-10.0, 0.0, 1000.0])).round(decimals=2).tolist()
-    [-14.0, -4.0, 2.0]
-    """
-    raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
-    return HIGHEST_LOGVAR - nn.functional.softplus(HIGHEST_LOGVAR - START_LOGVAR - raw)
 
 
 def factors(large: int, small: int) -> list[int]:

@@ -10,8 +10,8 @@ from torch import nn
 
 from zoo.errors import SpecError
 from zoo.interfaces import Place, Stage
-from zoo.posterior import Posterior
-from zoo_conv.blocks import log_variance, zeroed
+from zoo.posterior import Posterior, log_variance
+from zoo_conv.blocks import zeroed
 from zoo_conv.projection import fit_vectors
 
 if TYPE_CHECKING:

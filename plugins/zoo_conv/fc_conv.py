@@ -9,8 +9,7 @@ from torch import nn
 
 from zoo.errors import SpecError
 from zoo.interfaces import Place, Stage
-from zoo.posterior import Posterior
-from zoo_conv.blocks import log_variance
+from zoo.posterior import Posterior, log_variance
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
-from zoo_conv.blocks import log_variance, zeroed
+from zoo.posterior import log_variance
+from zoo_conv.blocks import zeroed
 from zoo_conv.growing import Stairs, Step
 from zoo_conv.upsampling import step_up, sub_pixel
 

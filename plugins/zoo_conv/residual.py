@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
-from zoo_conv.blocks import Residual, log_variance, normalisation, step_down, zeroed
+from zoo.posterior import log_variance
+from zoo_conv.blocks import Residual, normalisation, step_down, zeroed
 from zoo_conv.growing import Stairs, Step
 from zoo_conv.projection import PatchDecoder, PatchEncoder
 from zoo_conv.upsampling import silence, step_up

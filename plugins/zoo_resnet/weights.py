@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
 from zoo.errors import FileError, HubError, SpecError
+from zoo.networks.architectures import SAFE, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,15 +73,10 @@ def source(place: Place | None, classifier: str | tuple[str, ...] | None) -> dic
         FileError, HubError: the weights cannot be had.
     """
     if place is None:
-        return {"hf_hub_filename": FILE, "url": "", "custom_load": False}  # no way round to a pickle
-    path = _had(place.text, FILE)
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise FileError(f"weights={str(path)!r} cannot be read as safetensors: {error}") from error
+        return dict(SAFE)
+    tensors = read(_had(place.text, FILE))
     heads = tuple(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier or ()))
-    kept = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()
-            if not key.startswith(heads)}  # fmt: skip
+    kept = {key: tensor for key, tensor in tensors.items() if not key.startswith(heads)}
     return {"state_dict": kept, "num_classes": 0, "classifier": None, "label_offset": 0}  # and so timm is strict
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
+from zoo.posterior import log_variance
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -17,12 +19,6 @@ Merge = Literal["add", "concat", "gated"]
 
 GATE = 0.1
 """Where gates start: the deeper rungs shape the image first."""
-
-START_LOGVAR = -4.0
-"""Where log variances start: noise of a seventh of a code's unit scale, so that a new level first learns to code."""
-
-HIGHEST_LOGVAR = 2.0
-"""What they stay below. More than the prior's 0 never pays, and one odd input among millions would end a run."""
 
 
 class LadderEncoder(nn.Module):
@@ -132,12 +128,3 @@ class Gated(nn.Module):
 def join(merge: Merge, shape: Map) -> nn.Module:
     """The module of this name."""
     return {"add": Add, "concat": Concat}[merge]() if merge != "gated" else Gated(shape)
-
-
-def log_variance(raw: Tensor) -> Tensor:
-    """The log variance that a layer's output stands for: ``START_LOGVAR`` at 0, and smoothly bounded above.
-
-    >>> log_variance(torch.tensor([-10.0, 0.0, 1000.0])).round(decimals=2).tolist()
-    [-14.0, -4.0, 2.0]
-    """
-    return HIGHEST_LOGVAR - nn.functional.softplus(HIGHEST_LOGVAR - START_LOGVAR - raw)

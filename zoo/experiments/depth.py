@@ -6,9 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from zoo import builder
-from zoo.evaluation.protocol import measuring
 from zoo.experiments.bench import at
-from zoo.pictures.grids import labelled
+from zoo.experiments.strips import strips
 from zoo.pictures.lines import Plot, lines
 
 if TYPE_CHECKING:
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from zoo.experiments.page import Page
     from zoo.experiments.recipes import Recipe
 
-SHOWN = 10
 SCALE = 4  # an error of images in [-1, 1] over that of the same images in [0, 1]
 
 
@@ -42,7 +40,8 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     ways = {"in codes": two, "in pixels": pixels, "in codes, then in pixels": both, "both levels refined": refined}
     page.table("The second of two levels", [_way(name, run, bench) for name, run in ways.items()])
     page.picture(_curves(two, pixels, both, bench), "Level 2 in codes and in pixels: held-out error in pixels")
-    page.picture(_comparison({**runs, "two, refined": refined}, bench), "Test images, and what comes back")
+    shown = strips({**runs, "two, refined": refined}, bench, "images.png", f"{bench.data}, test")
+    page.picture(shown, "Test images, and what comes back")
     _judge(page, runs, errors, ways, bench)
     return page
 
@@ -84,16 +83,6 @@ def _curves(two: Run, pixels: Run, both: Run, bench: Bench) -> Any:
         found = {name: [(point[axis], point[2]) for point in curve] for name, curve in ways.items()}
         plots.append(Plot(across, "held-out MSE", found, logarithmic=True))
     return lines(plots, bench.folder / "level-2.png", title=f"Level 2 of {two.stack.spec}"[:90])
-
-
-def _comparison(runs: dict[str, Run], bench: Bench) -> Any:
-    first = next(iter(runs.values())).stack
-    x = bench.test(first).batch(slice(0, SHOWN))
-    rows = [x]
-    for run in runs.values():
-        with measuring(run.stack):
-            rows.append(run.stack(x))
-    return labelled(rows, bench.folder / "images.png", title=f"{bench.data}, test", beside=["original", *runs])
 
 
 def _judge(

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import evaluation
 from zoo.data import images
-from zoo.evaluation.protocol import measuring
 from zoo.experiments.bench import as_file
 from zoo.experiments.likelihoods import measured
+from zoo.experiments.strips import strips
 from zoo.pictures.densities import densities
-from zoo.pictures.grids import labelled
 
 if TYPE_CHECKING:
     from zoo.data import Images
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
     Runs = dict[str, Run]
     Rows = dict[str, dict[str, Any]]
-
-SHOWN = 16
 
 
 def run(recipe: Recipe, bench: Bench) -> Page:
@@ -41,7 +38,10 @@ def run(recipe: Recipe, bench: Bench) -> Page:
         "divergence, which is what the source's log holds; of a draw from the posterior, which bounds the likelihood, "
         "it is **nats, drawn**. **SSIM** has the source's window: 5 pixels, zeros outside."
     )
-    page.picture(_strips(main, bench), "Test images, and what comes back of the posterior's mean")
+    page.picture(
+        strips(main, bench, "strips.png", "Test images and reconstructions"),
+        "Test images, and what comes back of the posterior's mean",
+    )
     accuracies = _compared(page, main, bench)
     page.table("What changes it", [{"stack": name, **rows[name]} for name in settings["variants"]])
     page.say(f"Each trained like the first of them, `{settings['variants'][0]}`, but for what its name says.")
@@ -71,17 +71,6 @@ def _row(run: Run, shown: Images) -> dict[str, Any]:
         **measured(run.stack, shown),
         "minutes": run.seconds / 60,
     }
-
-
-def _strips(runs: Runs, bench: Bench) -> Any:
-    first = next(iter(runs.values())).stack
-    x = bench.test(first).batch(slice(0, SHOWN))
-    rows = [x]
-    for run in runs.values():
-        with measuring(run.stack):
-            rows.append(run.stack(x))
-    return labelled(rows, bench.folder / "strips.png", title="Test images and reconstructions",
-                    beside=["original", *runs])  # fmt: skip
 
 
 def _compared(page: Page, runs: Runs, bench: Bench) -> dict[str, float | None]:

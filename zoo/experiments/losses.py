@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import builder
 from zoo.data import images
-from zoo.evaluation.protocol import measuring
 from zoo.experiments.bench import as_file
 from zoo.experiments.likelihoods import measured
+from zoo.experiments.strips import strips
 from zoo.interfaces import Reconstruction
-from zoo.pictures.grids import labelled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     Rows = dict[str, dict[str, Any]]
 
-SHOWN = 16
 ALIKE = 0.02
 """What differs by less than this in SSIM is called alike."""
 
@@ -55,7 +53,10 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     )
     target = recipe.settings["target"]
     own = measured(runs[target].stack, bench.test(runs[target].stack), target=_scale(bench))["SSIM"]
-    page.picture(_strips(runs, bench), "Test images, and what comes back of the posterior's mean")
+    page.picture(
+        strips(runs, bench, "strips.png", "Test images and reconstructions"),
+        "Test images, and what comes back of the posterior's mean",
+    )
     _judge_plain(page, rows)
     _judge_mended(page, rows)
     _judge_others(page, rows, own)
@@ -90,16 +91,6 @@ def _scale(bench: Bench) -> tuple[float, float]:
 def _terms(sentence: str) -> str:
     """What stands behind the stage, and the options of the stage that are given."""
     return f"`{sentence.partition('/')[2]}`"
-
-
-def _strips(runs: dict[str, Run], bench: Bench) -> Any:
-    x = bench.test(next(iter(runs.values())).stack).batch(slice(0, SHOWN))
-    rows = [x]
-    for run in runs.values():
-        with measuring(run.stack):
-            rows.append(run.stack(x))
-    return labelled(rows, bench.folder / "strips.png", title="Test images and reconstructions",
-                    beside=["original", *runs])  # fmt: skip
 
 
 def _judge_plain(page: Page, rows: Rows) -> None:

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.evaluation.protocol import measuring
-from zoo.pictures.grids import labelled
+from zoo.experiments.strips import strips
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from zoo.experiments.bench import Bench, Run
+    from zoo.experiments.bench import Bench
     from zoo.experiments.page import Page
     from zoo.experiments.recipes import Recipe
-
-SHOWN = 10
 
 
 def run(recipe: Recipe, bench: Bench) -> Page:
@@ -36,7 +31,9 @@ def run(recipe: Recipe, bench: Bench) -> Page:
             "MSE, trained there": errors[1],
             "ratio": errors[0] / errors[1],
         })  # fmt: skip
-        page.picture(_picture(run, target, away, home, bench), f"{name}, test images, and what comes back")
+        shown = strips({f"from {bench.data}": away, f"from {target}": home}, bench, f"{run}.png",
+                       f"{home.stack.spec} on {target}, test", data=target)  # fmt: skip
+        page.picture(shown, f"{name}, test images, and what comes back")
         page.claim(
             f"a stage trained on {bench.data} reconstructs {name} quite well (at most {bar:g} times the error)",
             errors[0] <= bar * errors[1], f"{errors[0] / errors[1]:.3f} times",
@@ -44,13 +41,3 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     page.table("Test error", rows)
     page.say("Both stages of a row took as many steps of the same size; the source gives no numbers.")
     return page
-
-
-def _picture(name: str, target: str, away: Run, home: Run, bench: Bench) -> Path:
-    x = bench.test(home.stack, target).batch(slice(0, SHOWN))
-    rows = [x]
-    for run in (away, home):
-        with measuring(run.stack):
-            rows.append(run.stack(x))
-    beside = ["original", f"from {bench.data}", f"from {target}"]
-    return labelled(rows, bench.folder / f"{name}.png", title=f"{home.stack.spec} on {target}, test", beside=beside)

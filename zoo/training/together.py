@@ -106,12 +106,10 @@ class Together(Learner):
             member.advance(moment)
 
     def weigh(self, moment: Moment) -> dict[str, float]:
-        found = [member.weigh(moment) for member in self.members]
-        return {f"{place}.{name}": weight for place, weights in enumerate(found) for name, weight in weights.items()}
+        return _numbered([member.weigh(moment) for member in self.members])
 
     def weights_now(self) -> dict[str, float]:
-        found = [member.weights_now() for member in self.members]
-        return {f"{place}.{name}": weight for place, weights in enumerate(found) for name, weight in weights.items()}
+        return _numbered([member.weights_now() for member in self.members])
 
     def adapt(self, losses: Losses, step: int) -> None:
         for place, member in enumerate(self.members):
@@ -120,7 +118,8 @@ class Together(Learner):
                 member.adapt(replace(losses, terms=own), step)
 
     def prepare(self, sample: Tensor, labels: Tensor | None = None) -> None:
-        raise NotImplementedError("every member is shown a sample of its own")
+        for member in self.members:
+            member.prepare(sample, labels)
 
     def from_images(self, images: Tensor) -> Tensor:
         return self.members[0].from_images(images)
@@ -132,7 +131,12 @@ class Together(Learner):
         return {}
 
     def critic_loss(self, name: str, losses: Losses) -> Tensor:
-        raise NotImplementedError("a term with a critic does not learn together with others")
+        raise TypeError(f"{name}: there are no critics here, a term that has one is refused before")
+
+
+def _numbered(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The members' weights in one, by the member's number and their names."""
+    return {f"{place}.{name}": weight for place, weights in enumerate(found) for name, weight in weights.items()}
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
