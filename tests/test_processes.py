@@ -13,6 +13,7 @@ from children import ended, start
 
 from zoo import files
 from zoo.builder import build
+from zoo.cache import Key, making, obtain
 from zoo.errors import TrainingError, ZooError
 from zoo.training import fit
 from zoo.training import loop as loops
@@ -33,12 +34,15 @@ def train(folder, sentences, options, dies_before, stops_after):
     if stops_after is not None:
         _stop_after(stops_after)
     data = torch.rand(120, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    making.SHARD_BYTES, made = 1000, []
+    own = making._Work._made
+    making._Work._made = lambda work, part: made.append(part.start) or own(work, part)
     found = {}
     try:
         for number, sentence in enumerate(sentences):
             stack = fit(build(sentence), data, out=folder / f"run-{number}", progress=False, **options)
             found[sentence] = files.digest(stack.state_dict())
-        found["drawn"] = torch.rand(1).item()
+        found |= {"drawn": torch.rand(1).item(), "encoded": made}
     except ZooError as error:
         found["error"] = str(error)
     (folder / f"rank-{rank}.json").write_text(json.dumps(found))
@@ -75,7 +79,7 @@ def crew(tmp_path):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        shared = {"ZOO_CACHE": str(tmp_path / "cache"), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        shared = {"ZOO_CACHE": str(folder / "cache"), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         crew = []
         for rank in range(processes):
             place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
@@ -109,6 +113,8 @@ def test_two_come_to_what_one_would_have_come_to(crew):
     a, b = ranks(two)
     assert a[STACK] == b[STACK]
     assert a["drawn"] != b["drawn"]
+    assert sorted(a["encoded"] + b["encoded"]) == ranks(one)[0]["encoded"]  # in another cache
+    assert abs(len(a["encoded"]) - len(b["encoded"])) <= 1 < len(b["encoded"])
     assert len(lines(two, "loss")) == len(lines(one, "loss"))  # one of them writes
 
 
@@ -137,6 +143,35 @@ def test_one_is_asked_to_stop_all_do_and_as_many_go_on_exactly(crew):
     (whole, _), (resumed, codes) = crew(STACK, name="whole"), crew(STACK, resume=True)
     assert codes == [0, 0], (folder / "log-0").read_text()
     assert ranks(resumed)[0][STACK] == ranks(whole)[0][STACK]
+
+
+class Absent:
+    """The other process has a cache of its own, on another machine: nothing of what it makes arrives here."""
+
+    rank, count = 0, 2
+
+    def total(self, values):
+        return [*values]
+
+    def wait(self):
+        pass
+
+
+def test_what_is_damaged_here_does_not_pass_for_what_others_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    monkeypatch.setattr(making, "SHARD_BYTES", 80)
+    key = Key("codes", "numbers", {"of": "numbers"}, ("of",))
+
+    def rows():
+        made = obtain(
+            key, 40, lambda part, tick: {"x": torch.tensor(part, dtype=torch.float64)}, row_bytes=8, among=Absent()
+        )
+        return made.take("x", torch.arange(40)).tolist()
+
+    assert rows() == [*range(40)]
+    for shard in key.folder.glob("*.safetensors"):
+        shard.write_bytes(shard.read_bytes()[:-8] + torch.tensor([-1.0], dtype=torch.float64).numpy().tobytes())
+    assert rows() == [*range(40)]
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(monkeypatch):

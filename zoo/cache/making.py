@@ -145,6 +145,9 @@ class _Work:
             self.tell(f"{len(sound)} of {len(parts)} shards are there already; going on")
         missing = [part for part in parts if part.start not in sound]
         if self._leads and self.among is not None:
+            with writing():  # what lies there is damaged or stale, and must not pass for what the others make
+                for part in missing:
+                    _path(key.folder, part).unlink(missing_ok=True)
             self.among.total([float(part in missing) for part in parts])
         for first, *others in self._rounds(missing):
             sound[first.start] = self._made(first)
