@@ -43,6 +43,12 @@ def weights(out):
     return {path.name: path.read_bytes() for path in out.glob("level-*")}
 
 
+def told(out):
+    """The history's lines, without the times."""
+    lines = map(json.loads, (out / "history.jsonl").read_text().splitlines())
+    return [{key: value for key, value in line.items() if "second" not in key} for line in lines]
+
+
 @pytest.fixture(autouse=True)
 def quick(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "trackers", lambda **_: [])
@@ -171,6 +177,20 @@ class TestTheSameRun:
         train(tmp_path / "parts", resume=True, **options)
         assert len(weights(tmp_path / "whole")) == 2
         assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+
+    @pytest.mark.parametrize("corrupt", ["noise=0.3", "mask=0.5", "noise=0.2+mask=0.3"])
+    @pytest.mark.parametrize("options", [{}, {"loss_in": "pixels", "refine": True}], ids=["codes", "pixels"])
+    def test_of_corrupted_images(self, tmp_path, stopped, corrupt, options):
+        """Noise and masks are drawn in every step that sees images, and while the held-out loss is measured."""
+        chosen = {"corrupt": corrupt, "ema": 0.5, **options}
+        train(tmp_path / "whole", **chosen)
+        for turn, after in enumerate((2, 3, 2 * STEPS - 5)):
+            stopped(after, lambda turn=turn: train(tmp_path / "parts", resume=turn > 0, **chosen))
+            torch.manual_seed(turn)
+        train(tmp_path / "parts", resume=True, **chosen)
+        assert len(weights(tmp_path / "whole")) == 2
+        assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+        assert told(tmp_path / "parts") == told(tmp_path / "whole")
 
     @pytest.mark.parametrize("head", ["flow(width=8, blocks=1, steps=1, classes=true)", "mixture(8, classes=true)"])
     def test_of_a_head_that_learns_by_class(self, tmp_path, stopped, head):
