@@ -326,7 +326,7 @@ def zoo(*words: object, code: int = 0) -> Result:
 
 def test_zoo_nearest(run: Path, photos: Path, tmp_path: Path) -> None:
     asked = photos / "left" / "04.png"
-    found = json.loads(zoo("nearest", run, asked, photos, "-n", 3, "--json").stdout)
+    found = json.loads(zoo("nearest", run, asked, photos, "-n", 3, "--json", "--out", tmp_path / "a.png").stdout)
     assert len(found) == 3
     copy = (photos / "left" / "copy.png").as_posix()
     assert found[0] == {"image": copy, "distance": pytest.approx(0, abs=1e-5), "class": "left"}
@@ -339,8 +339,9 @@ def test_zoo_nearest(run: Path, photos: Path, tmp_path: Path) -> None:
     assert min(pixels(tmp_path / "near.png").shape[:2]) > 60
 
 
-def test_zoo_nearest_looks_through_a_name(run: Path) -> None:
+def test_zoo_nearest_looks_through_a_name(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """sample:9000 is found again under the name that the lines have."""
+    monkeypatch.chdir(tmp_path)
     found = json.loads(zoo("nearest", run, "sample:9000", "sample", "-n", 2, "--json").stdout)
     assert "sample:9000" not in {row["image"] for row in found}
     back = json.loads(zoo("nearest", run, found[0]["image"], "sample", "-n", 50, "--json").stdout)
@@ -391,6 +392,23 @@ def test_zoo_similar(run: Path, photos: Path, tmp_path: Path) -> None:
         assert zoo("similar", run, source, "-n", 3, "--out", picture, "--seed", seed).stdout == f"{picture}\n"
     one, same, other = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
     assert one == same != other
+
+
+@pytest.mark.parametrize(
+    ("words", "made"),
+    [
+        ("nearest {run} sample:0 {photos}", ["nearest.png"]),
+        ("anomalies {run} {photos}", ["runs/anomalies/anomalies.csv", "runs/anomalies/worst.png"]),
+        ("interpolate {run} sample:0 sample:1", ["interpolation.png"]),
+        ("similar {run} sample:0", ["similar.png"]),
+    ],
+)
+def test_where_it_goes_unless_told(
+    words: str, made: list[str], run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    zoo(*words.format(run=run, photos=photos).split())
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")) == made
 
 
 def test_zoo_compare(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,7 +469,7 @@ def test_errors_are_messages(words: str, said: str, run: Path, photos: Path, tmp
         ("interpolate run a.png b.png --out a.png --gif a.png", "an animation is a .gif file"),
         ("interpolate run a.png b.png --out a.png -n 1", "1 is not in the range"),
         ("similar run a.png --out a.jpg", "a picture is a .png file"),
-        ("anomalies run photos", "Missing option '--out'"),
+        ("anomalies run", "Missing argument 'FOLDER'"),
         ("compare --data sample --out out", "Missing argument"),
     ],
 )

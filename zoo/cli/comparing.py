@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 @click.option(
     "--data", required=True, metavar="NAME|DIR|FILE", help="Images: fitted on one part, measured on the other."
 )
-@click.option("--out", required=True, type=FOLDER, metavar="DIR", help="The folder for the page and its pictures.")
+@click.option("--out", type=FOLDER, metavar="DIR", default="runs/compared", show_default=True,
+              help="The folder for the page and its pictures.")  # fmt: skip
 @click.option("--most", type=click.IntRange(min=10), metavar="N", default=10_000, show_default=True,
               help="Images of each part, at most; 30,000 for 3,000 of each of ten classes.")  # fmt: skip
 @click.option("--seed", type=int, metavar="N", default=0, show_default=True, help="Same seed, same page.")

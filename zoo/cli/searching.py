@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 @click.argument("source", metavar="IMAGE", type=click.Path())
 @click.argument("data", metavar="FOLDER", type=click.Path())
 @click.option("-n", "count", type=click.IntRange(min=1), default=10, show_default=True, help="How many.")
-@click.option("--out", type=FILE, metavar="FILE.png", callback=png, help="Also draw them, the image first.")
+@click.option("--out", type=FILE, metavar="FILE.png", callback=png, default="nearest.png", show_default=True,
+              help="The picture: the image, and these.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def nearest(target: str, source: str, data: str, count: int, out: Path | None, *, as_json: bool) -> None:
+def nearest(target: str, source: str, data: str, count: int, out: Path, *, as_json: bool) -> None:
     """Find the images whose codes are nearest to an image's.
 
     IMAGE is a file, or a number of named data, as in sample:9000. FOLDER, all of which is looked through, may also be a
@@ -51,12 +52,11 @@ def nearest(target: str, source: str, data: str, count: int, out: Path | None, *
     distances, places = distances[kept], places[kept]
     rows = _rows(shown, names, places, {"distance": distances})
     _tell(rows, as_json=as_json)
-    if out is not None:
-        pictures = torch.cat([asked.batch(slice(0, 1)), shown.batch(places)])
-        title = f"nearest to {source} in {shown.name}, by the codes of {stack.spec}"
-        captions = ["image", *(f"{distance:.3g}" for distance in distances)]
-        captioned([pictures], captions, out, title=title)
-        click.echo(f"They are drawn in {out}.", err=True)
+    pictures = torch.cat([asked.batch(slice(0, 1)), shown.batch(places)])
+    title = f"nearest to {source} in {shown.name}, by the codes of {stack.spec}"
+    captions = ["image", *(f"{distance:.3g}" for distance in distances)]
+    captioned([pictures], captions, out, title=title)
+    click.echo(f"They are drawn in {out}.", err=True)
 
 
 @click.command()
@@ -71,7 +71,8 @@ def nearest(target: str, source: str, data: str, count: int, out: Path | None, *
 @click.option(
     "-n", "count", type=click.IntRange(min=1), default=16, show_default=True, help="How many to print and draw."
 )
-@click.option("--out", required=True, type=FOLDER, metavar="DIR", help="The folder for anomalies.csv and worst.png.")
+@click.option("--out", type=FOLDER, metavar="DIR", default="runs/anomalies", show_default=True,
+              help="The folder for anomalies.csv and worst.png.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print all scores as JSON.")
 def anomalies(
     target: str, data: str, train: str | None, split: str, by: str, count: int, out: Path, *, as_json: bool

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 @click.argument("first", metavar="A", type=click.Path())
 @click.argument("last", metavar="B", type=click.Path())
 @click.option("-n", "--steps", type=click.IntRange(min=2), default=9, show_default=True, help="Mixtures in the strip.")
-@click.option("--out", required=True, type=FILE, metavar="FILE.png", callback=png, help="The strip.")
+@click.option("--out", type=FILE, metavar="FILE.png", callback=png, default="interpolation.png", show_default=True,
+              help="The strip.")  # fmt: skip
 @click.option("--gif", type=FILE, metavar="FILE.gif", help="Also an animation, there and back.")
 @click.option("--frames", type=click.IntRange(min=2), default=21, show_default=True, help="Mixtures in it, one way.")
 def interpolate(target: str, first: str, last: str, steps: int, out: Path, gif: Path | None, frames: int) -> None:
@@ -42,7 +43,8 @@ def interpolate(target: str, first: str, last: str, steps: int, out: Path, gif: 
 @click.argument("target", metavar="DIR", shell_complete=complete_saved)
 @click.argument("source", metavar="IMAGE", type=click.Path())
 @click.option("-n", "count", type=click.IntRange(min=1), default=14, show_default=True, help="How many.")
-@click.option("--out", required=True, type=FILE, metavar="FILE.png", callback=png, help="The picture.")
+@click.option("--out", type=FILE, metavar="FILE.png", callback=png, default="similar.png", show_default=True,
+              help="The picture.")  # fmt: skip
 @click.option("--seed", type=int, metavar="N", help="Same seed, same images.", show_default="new ones every time")
 def similar(target: str, source: str, count: int, out: Path, seed: int | None) -> None:
     """Draw images that are like one.

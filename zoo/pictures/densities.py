@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CELLS = 160  # of a panel, each way
 WIDTH = 11.0  # of the Gaussian that a vector is spread by, in cells, for one; it narrows as n^(-1/6): Scott (1992)
 EDGE = 0.002  # share of the vectors at each end of an axis that the panel may leave out, so that one does not rule it
+LONGEST = 38  # characters of a name above a panel
 FAINT = 0.15  # how dark the colour of one vector's middle is
 
 
@@ -50,7 +51,7 @@ def densities(
         plot = figure.add_subplot(rows, columns, place)
         points, _ = plane(vectors, seed)
         _panel(plot, points, np.zeros(len(points), int) if labels is None else labels.cpu().numpy())
-        plot.set_title(name, fontsize=10, parse_math=False)
+        plot.set_title(_end(name), fontsize=10, parse_math=False)
     if labels is not None and not legend(figure, plot, labels, classes):
         title = f"{title}, coloured by {len(labels.unique())} classes"
     figure.suptitle(title, fontsize=11, parse_math=False)
@@ -70,6 +71,11 @@ def density(points: Points, span: Points, width: float) -> Points:
         counts = np.apply_along_axis(np.convolve, axis, counts, kernel / kernel.sum(), mode="same")
     spread: Points = counts
     return spread
+
+
+def _end(name: str) -> str:
+    """A name as it fits above a panel: of a long path the end, which tells it from others."""
+    return name if len(name) <= LONGEST else f"...{name[3 - LONGEST :]}"
 
 
 def _panel(plot: Axes, points: Points, labels: Points) -> None:

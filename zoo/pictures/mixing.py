@@ -34,7 +34,7 @@ def strip(stack: Stack, first: Tensor, last: Tensor, steps: int, path: str | Pat
     """
     way = _way(stack, first, last, steps)
     row = torch.cat([first, way, last])
-    above = ["image", *(f"{place / (steps - 1):.2g}" for place in range(steps)), "image"]
+    above = ["image", *(f"{place / (steps - 1):.3g}" for place in range(steps)), "image"]
     title = f"{'an arc' if curved(stack) else 'a straight line'} between codes: {stack.spec}"
     return labelled([row], path, title=title, above=above)
 
