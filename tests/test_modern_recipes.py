@@ -15,7 +15,9 @@ from zoo import experiments
 from zoo.builder import build
 from zoo.cli import main
 from zoo.errors import RecipeError
+from zoo.experiments import modern as modern_table
 from zoo.experiments.bench import Bench
+from zoo.experiments.page import Page
 from zoo.networks import architectures
 
 ROWS = {
@@ -84,7 +86,7 @@ class TestModernPractice:
         (rows,) = told["tables"].values()
         names = ["the images themselves", *ROWS, "principal components"]
         assert [row["stack"] for row in rows] == names
-        column = "accuracy, resnet8_cifar10={judge}"
+        column = "accuracy, resnet8_cifar10"
         assert all(0 <= row[column] <= 1 for row in rows[:-1])
         assert all(0 < row["MSE"] < row["MAE"] < 1 for row in rows[1:])
         assert [row.get("the source's MSE") for row in rows] == [None, 0.004345, 0.004310, 0.011385, 0.004301, None]
@@ -163,3 +165,44 @@ def test_progressive_and_plain_at_several_sizes(tmp_path):
     assert all(0 < row[side] < 1 for row in sizes for side in ("8", "16", "24"))
     assert len(page.claims) == 2
     assert len(list((tmp_path / "out").glob("*.png"))) == 2
+
+
+class TestClaims:
+    """What is claimed of a table stands in its recipe."""
+
+    @pytest.mark.parametrize(
+        ("claim", "verdict", "evidence"),
+        [
+            ({"column": "accuracy", "stack": "a", "over": "b", "least": 1.5}, "confirmed", "0.8 and 0.4: 2.000 times"),
+            ({"column": "accuracy", "stack": "a", "over": "b", "most": 1.5}, "refuted", "0.8 and 0.4: 2.000 times"),
+            ({"column": "MSE", "stack": "a", "most": 0.01}, "confirmed", "0.004"),
+            ({"column": "accuracy", "stack": ["b", "a", "c"], "least": 0.5}, "confirmed", "a: 0.8"),
+            ({"column": "accuracy", "stack": "a", "over": "c", "least": 1.0}, "open", modern_table.MISSING),
+            ({"column": "accuracy", "stack": "c", "least": 0.5}, "open", modern_table.MISSING),
+        ],
+    )
+    def test_are_judged_by_the_numbers(self, tmp_path, claim, verdict, evidence):
+        page = Page("Title", tmp_path, {})
+        rows = {"a": {"accuracy, judge": 0.8, "MSE": 0.004}, "b": {"accuracy, judge": 0.4}, "c": {}}
+        modern_table._claims(page, rows, "judge", [{"text": "it is so"} | claim])
+        assert [(one.verdict, one.evidence) for one in page.claims] == [(verdict, evidence)]
+
+
+@pytest.mark.parametrize("name", ["pretrained-encoders", "feature-layers"])
+def test_a_recipe_that_is_a_table_of_its_own(tmp_path, name):
+    """Its quick form takes no files, and its claims are of stacks that it has."""
+    page = experiments.reproduce(experiments.read(name, quick=True), out=tmp_path / "out", progress=False)
+    (rows,) = page.tables.values()
+    whole = experiments.read(name)
+    assert {row["stack"] for row in rows[1:]} < set(whole.stacks)
+    assert all(0 < row["MSE"] < 1 for row in rows[1:])
+    for claim in whole.settings["claims"]:
+        assert {claim["stack"], claim["over"]} <= set(whole.stacks)
+
+
+def test_as_many_test_images_as_the_recipe_says(tmp_path):
+    recipe = modern(tested=100)
+    bench = Bench(recipe, "sample", tmp_path / "out", progress=False)
+    shown = bench.test(build("28x28x1/fc2(hidden=[4])"))
+    assert len(shown) == 100
+    assert shown.labels.unique().numel() == 10

@@ -15,6 +15,7 @@ from zoo_perceptual.adversary import Adversary
 from zoo_perceptual.depths import located
 from zoo_perceptual.feature import FeatureError
 from zoo_perceptual.lpips import LPIPS
+from zoo_perceptual.memory import Memory
 from zoo_perceptual.observer import Observer
 from zoo_perceptual.patches import patches
 
@@ -234,6 +235,51 @@ class TestFeature:
         with pytest.raises(SpecError, match="loss-in pixels"):
             fit(stack, images(), steps=2, progress=False)
         fit(stack, images(), steps=2, batch_size=8, loss_in="pixels", precision="fp32", progress=False)
+
+
+class TestMemory:
+    def asked(self):
+        """A network that counts the images that it was asked about."""
+        return lambda x: self.calls.append(len(x)) or [x.mean((1, 2)), x.sum(3)]
+
+    @pytest.fixture(autouse=True)
+    def _counting(self):
+        self.calls = []
+
+    def test_what_came_before_is_remembered_in_any_order(self):
+        memory, network, x = Memory(), self.asked(), torch.rand(6, 1, 4, 4)
+        memory.ask(network, x[:4])
+        memory.ask(network, x[2:])
+        order = torch.tensor([5, 0, 3, 1])
+        found = memory.ask(network, x[order])
+        assert self.calls == [4, 4]
+        assert all(torch.equal(a, b) for a, b in zip(found, [x.mean((1, 2))[order], x.sum(3)[order]], strict=True))
+        memory.forget()
+        memory.ask(network, x[:1])
+        assert self.calls == [4, 4, 1]
+
+    def test_another_precision_is_another_answer(self):
+        memory, network, x = Memory(), self.asked(), torch.rand(2, 1, 4, 4)
+        memory.ask(network, x)
+        with torch.autocast("cpu", torch.bfloat16):
+            memory.ask(network, x)
+        assert self.calls == [2, 2]
+
+    def test_images_that_do_not_fit_are_let_go(self):
+        memory, network, x = Memory(most=100), self.asked(), torch.rand(4, 1, 4, 4)  # 32 bytes each
+        for part in (x[:2], x, x[:2], x[:2]):
+            memory.ask(network, part)
+        assert self.calls == [2, 4, 2, 2]
+        assert not memory.rows
+
+    def test_a_training_asks_about_each_image_once_and_forgets(self):
+        stack, asked = build(SPEC), []
+        observer = stack.level(1).terms["feature"].observer
+        plain, ask = observer.forward, observer.memory.ask
+        observer.memory.ask = lambda network, x: ask(lambda y: asked.append(len(y)) or plain(y), x)
+        fit(stack, images(), val=images(16), epochs=3, batch_size=16, precision="fp32", progress=False)
+        assert sum(asked) == 64
+        assert not observer.memory.rows
 
 
 class TestLPIPS:

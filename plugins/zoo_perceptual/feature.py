@@ -15,6 +15,8 @@ from zoo_perceptual.observer import Observer
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from zoo.phases import Moment
+
 FLOOR = 1e-5
 """The least variance of an error, as a part of the layer's mean square: about that of rounding images to 8 bits."""
 TINY = 1e-12
@@ -102,29 +104,36 @@ class FeatureError(Reconstruction):
             total = total + share * self._error(a, b)
             if self.gram:
                 again = self.gram if self.calibrated else self.gram * factor
-                total = total + share * again * self._error(_gram(a), _gram(b))
+                total = total + share * again * self._error(_gram(a), _gram(b), 1 / a[0].numel())
         return elements * total
 
-    def _error(self, a: Tensor, b: Tensor) -> Tensor:
-        """How far b is from a, as nats per element, or squared."""
-        mse = F.mse_loss(b, a)
+    def advance(self, moment: Moment) -> None:
+        """Let go of what was remembered when a phase is over."""
+        if moment.within >= 1:
+            self.observer.memory.forget()
+
+    def _error(self, a: Tensor, b: Tensor, scale: float = 1.0) -> Tensor:
+        """How far b is from a, both times a scale, as nats per element, or squared."""
+        a, b = a.float(), b.float()
+        mse = F.mse_loss(b, a) * scale**2
         if not self.calibrated:
             return mse
-        variance = mse.clamp(min=FLOOR * a.square().mean() + TINY)
+        variance = mse.clamp(min=FLOOR * scale**2 * a.square().mean() + TINY)
         return ((2 * math.pi * variance).log() + mse / variance) / 2
 
 
 def seen(observer: Observer, trip: RoundTrip) -> tuple[list[Tensor], list[Tensor]]:
-    """The activations of x, without gradients, and of x_hat, in float32."""
+    """The activations of x, without gradients, and of x_hat, as the network gives them."""
     if trip.x.shape != trip.x_hat.shape:
         raise TrainingError(f"x has shape {tuple(trip.x.shape)} and x_hat {tuple(trip.x_hat.shape)}: they are compared")
-    with torch.no_grad():
-        wanted = observer(trip.x.float())
-    return [a.float() for a in wanted], [b.float() for b in observer(trip.x_hat.float())]
+    return observer.wanted(trip.x.float()), observer(trip.x_hat.float())
 
 
 def _gram(activations: Tensor) -> Tensor:
-    """The products of all features of a map (B, C, H, W), or of tokens (B, N, C), over their places: (B, C, C)."""
+    """The products of all features of a map (B, C, H, W), or of tokens (B, N, C), over their places: (B, C, C).
+
+    In the precision of the activations: what rounding does to a product is far below what it did to them.
+    """
     flat = activations.flatten(2) if activations.ndim == 4 else activations.transpose(1, -1).flatten(2)
     with torch.autocast(flat.device.type, enabled=False):
-        return flat @ flat.transpose(1, 2) / flat[0].numel()
+        return flat @ flat.transpose(1, 2)

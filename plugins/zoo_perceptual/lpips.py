@@ -16,6 +16,8 @@ from zoo_perceptual.observer import Observer
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from zoo.phases import Moment
+
 Net = Literal["vgg", "alex"]
 NETWORKS: dict[Net, str] = {"vgg": "vgg16", "alex": "alexnet"}
 LAYERS: dict[Net, tuple[str, ...]] = {
@@ -88,8 +90,13 @@ class LPIPS(Reconstruction):
         """D times the distance, averaged over the batch."""
         total = trip.x_hat.new_zeros((), dtype=torch.float32)
         for a, b, channels in zip(*seen(self.observer, trip), self.channels, strict=True):
-            total = total + (channels * (_unit(a) - _unit(b)).square()).sum(1).mean()
+            total = total + (channels * (_unit(a.float()) - _unit(b.float())).square()).sum(1).mean()
         return trip.x[0].numel() * total
+
+    def advance(self, moment: Moment) -> None:
+        """Let go of what was remembered when a phase is over."""
+        if moment.within >= 1:
+            self.observer.memory.forget()
 
 
 def _unit(activations: Tensor) -> Tensor:

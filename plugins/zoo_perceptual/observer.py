@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 from zoo.errors import NetworkError, SpecError, TrainingError
 from zoo.networks import architectures
 from zoo_perceptual.depths import located
+from zoo_perceptual.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,6 +61,7 @@ class Observer(nn.Module):
         std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
+        self.memory = Memory()
         try:
             known = architectures.find(network)
             cut = _cut(network, layers if isinstance(layers, str) else tuple(layers))
@@ -88,6 +90,10 @@ class Observer(nn.Module):
             x = interpolate(x, self.size, mode="bilinear", align_corners=False, antialias=True)
         found = self.network((x - self.mean) / self.std)
         return [found[layer] for layer in self.layers]
+
+    def wanted(self, images: Tensor) -> list[Tensor]:
+        """The activations of images that should come back, without gradients: remembered while something learns."""
+        return self.memory.ask(self, images) if torch.is_grad_enabled() else self(images)
 
     def train(self, mode: bool = True) -> Observer:
         """Stay in eval mode: a frozen network keeps its own statistics."""

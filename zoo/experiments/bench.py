@@ -153,14 +153,15 @@ class Bench:
         shown = data or self.data
         if most is not None:
             found = images(shown, stack.input_shape, split="train")
-            shown = found.subset(torch.arange(len(found))[:: max(1, len(found) // most)])  # of all classes
+            shown = found.subset(_spread(found, most))
         if held is None:
             return shown, None
         return images(shown, stack.input_shape, split="train").held_out(held, seed=0)
 
     def test(self, stack: Stack, data: str | None = None) -> Images:
-        """The whole test set, as a stack takes it."""
-        return images(data or self.data, stack.input_shape, split="test")
+        """The test set as a stack takes it: whole, or as many images of it as the recipe says."""
+        whole, most = images(data or self.data, stack.input_shape, split="test"), self.recipe.settings.get("tested")
+        return whole if most is None else whole.subset(_spread(whole, most))
 
     def error(self, stack: Stack, levels: int | None = None, *, data: str | None = None) -> float:
         """The mean squared error of what comes back through the first levels, in [0, 1], over the whole test set."""
@@ -198,6 +199,11 @@ class Bench:
             + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""),
             "versions": f"stackzoo {files.zoo_version()}, torch {version('torch')}, Python {platform.python_version()}",
         }
+
+
+def _spread(shown: Images, most: int) -> Tensor:
+    """The places of about so many images, evenly from first to last, and so of all classes."""
+    return torch.arange(len(shown))[:: max(1, len(shown) // most)]
 
 
 def batches(shown: Images) -> Iterator[Tensor]:
