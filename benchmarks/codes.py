@@ -27,7 +27,7 @@ from benchmarks.rows import Row
 from zoo import cache
 from zoo.codes import BATCH, Codes, encode
 from zoo.data import images
-from zoo.training.loop import _shuffled as shuffled
+from zoo.training.order import shuffled
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from zoo.errors import FileError, HubError, SpecError
 from zoo.interfaces import Place
 from zoo.phases import Phase
 from zoo.registry import find
-from zoo.training import fit, loop, schedules
+from zoo.training import fit, loop, schedules, validation
 from zoo.training import run as runs
 
 TINY = "32x32x3/resnet8x8x4(backbone=test_efficientnet, width=4, {})"
@@ -310,7 +310,7 @@ class TestPhases:
         taken = []
         run = loop.Loop.run
         monkeypatch.setattr(loop.Loop, "run", lambda *args: taken.append(run(*args)) or taken[-1])
-        monkeypatch.setattr(loop._Run, "_measured", lambda *_: {"loss": 1.0})
+        monkeypatch.setattr(validation.Validation, "_measured", lambda *_: {"loss": 1.0})
         monkeypatch.setattr(
             cls, "phases", lambda _: (Phase("first", patience=2, rates={"decoder": 1e-3}), Phase("rest", share=1.0))
         )

@@ -186,7 +186,7 @@ class TestPlayers:
         train("8x8x1/fc4(hidden=[8])+wae_gan(width=8)", steps=20)
         (run,) = runs
         assert next(rising) > 2
-        ((_, best),) = run.best
+        ((_, best),) = run.validation.best
         assert same(best, run.average.state())
         assert all(torch.equal(kept, value) for kept, value in zip(run.average.live, best.values(), strict=True))
 

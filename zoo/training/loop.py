@@ -5,21 +5,22 @@ from __future__ import annotations
 import zlib
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
-from math import isfinite
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils.random import set_seed
 
-from zoo.errors import TrainingError
-from zoo.phases import END, Moment
+from zoo.phases import Moment
 from zoo.training import precision, randomness, schedules, stillness
 from zoo.training.averaging import Average
 from zoo.training.checkpoints import Checkpoint
 from zoo.training.interrupts import InterruptedTrainingError
+from zoo.training.order import Order
 from zoo.training.players import players
 from zoo.training.processes import LostProcessError, Processes
+from zoo.training.soundness import Soundness
+from zoo.training.validation import Validation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,8 +42,6 @@ VALIDATIONS = 20
 """Validations a course, spread evenly."""
 SAVE_EVERY = 60.0
 """Seconds between checkpoints, at most."""
-EXPLODED = 100.0
-"""A loss this many times the first one's size (and at least this many nats per element) above it has exploded."""
 PREPARED_ELEMENTS = 2**26
 """Numbers that a data-dependent start looks at, at most: 5,461 images of 64x64x3."""
 
@@ -103,15 +102,11 @@ class _Run:
         self.budget = self.whole.part(course.share, spent=loop.spent, most=self._most())
         self.batch_size = course.phase.batch_size or self.options.batch_size
         self.step, self.elapsed, self.enough = 0, 0.0, False
-        self.curve: list[float] = []
         self.losses: list[float] = []
-        self.first_losses: list[float] = []
-        self.best: list[tuple[float, dict[str, Tensor]]] = []
-        """By member of the learner, which is one of its own as a rule: the least loss, and the weights that had it."""
-        self.yardstick: dict[str, float] = {}
-        self.order: tuple[int, Tensor] | None = None
+        self.soundness = Soundness(course.level, loop.options.rate, loop.shelf)
         seeds = course.seeds or (self.options.seed,)
         self.seeds = [zlib.crc32(f"{seed}/{course.number}".encode()) for seed in seeds]
+        self.order = Order(len(course.source), self.batch_size, self.seeds, self.processes)
         for place, (member, seed) in enumerate(zip(course.learner.members, self.seeds, strict=True)):
             set_seed(seed)
             if resumed is None and course.opens:
@@ -123,6 +118,7 @@ class _Run:
         self.processes.same(course.learner)
         self.stage, self.critics = players(course, self.options, self.processes)
         self.average = Average(course.learner, self.options.ema)
+        self.validation = Validation(course, self.average, self.device, against_critics=bool(self.critics))
         if resumed is None:
             self.bf16 = self._choose_precision()
         else:
@@ -155,9 +151,9 @@ class _Run:
             raise
         finally:
             reporter.stop()
-        if self.step % max(1, self._validate_every()) or not self.best:
+        if self.step % max(1, self._validate_every()) or not self.validation.best:
             self._validate()
-        self.average.put(self._best_state())
+        self.average.put(self.validation.weights())
         course.learner.zero_grad(set_to_none=True)
         course.learner.eval()
 
@@ -225,16 +221,9 @@ class _Run:
         return losses, norm
 
     def _batch(self) -> tuple[Tensor, Tensor | None]:
-        """The items of a step: their order follows from the seed, the course and the epoch alone."""
-        source = self.course.source
-        count, size = len(source), min(self.batch_size, len(source))
-        size -= size % self.processes.count
-        per_epoch = schedules.steps_per_epoch(count, size)
-        epoch, place = divmod(self.step, per_epoch)
-        if self.order is None or self.order[0] != epoch:
-            self.order = (epoch, torch.stack([_shuffled(count, f"{seed}/{epoch}") for seed in self.seeds]))
-        index = self.processes.share(self.order[1][:, place * size : (place + 1) * size]).flatten()
-        batch = source.batch(index).to(self.device, non_blocking=True)
+        """The items of a step, and their labels where they are asked for."""
+        index = self.order.of(self.step)
+        batch = self.course.source.batch(index).to(self.device, non_blocking=True)
         if batch.ndim == 4:
             batch = batch.contiguous(memory_format=torch.channels_last)
         return batch, self._labels(index)
@@ -273,33 +262,9 @@ class _Run:
     def _check(self, losses: Losses) -> None:
         found = self.processes.mean([losses.total.item()] if losses.each is None else losses.each.tolist())
         self.losses = found
-        self.first_losses = self.first_losses or found
         until = self.course.phase.until
         self.enough = until is not None and max(found) < until
-        for place, (loss, first) in enumerate(zip(found, self.first_losses, strict=True)):
-            if not isfinite(loss) or loss >= first + EXPLODED * max(1.0, abs(first)):
-                raise self._exploded(loss, losses, place)
-
-    def _exploded(self, loss: float, losses: Losses, place: int) -> TrainingError:
-        many = losses.each is not None
-        terms = {name: (value[place] if many else value).item() for name, value in losses.terms.items()}
-        worst = next(
-            (name for name, value in terms.items() if not isfinite(value)),
-            max(terms, key=lambda name: abs(terms[name])),
-        )
-        which = f", stack {place + 1} of {len(self.seeds)}" if many else ""
-        return TrainingError(
-            f"level {self.course.level}{which}: the loss {'exploded' if isfinite(loss) else 'is not finite'} "
-            f"at step {self.step} (term {worst}: {terms[worst]:.4g}; learning rate {self.options.rate:g}). "
-            f"{self._last_good()} Try a third of the learning rate, or a smaller weight for that term."
-        )
-
-    def _last_good(self) -> str:
-        shelf = self.loop.shelf
-        saved = None if shelf is None else shelf.load("last")
-        if shelf is None or saved is None:
-            return "No checkpoint was written before it."
-        return f"The last good checkpoint, of step {saved.step}, is in {shelf.folder}."
+        self.soundness.check(found, losses, self.step)
 
     def _log(self, losses: Losses, norm: Tensor, images_per_second: float) -> None:
         terms = {name: value.mean().item() for name, value in losses.terms.items()}
@@ -329,38 +294,12 @@ class _Run:
         return 200
 
     def _validate(self) -> None:
-        """Measure the averaged weights on held-out raw images, and remember them when they are the best so far.
-
-        Every term has its whole weight then, whatever it has in training: a loss under a warm-up is least when it
-        begins. Of losses under other weights, which an adaptive one makes, or against a critic, which has learned on
-        the way, none is better, so the last counts.
-        """
-        learner = self.course.learner.eval()
-        yardstick = learner.weigh(END)
-        with self.average.in_place():
-            found = [self._measured(member) for member in learner.members]
-        stillness.train(learner)
-        self.loop.reporter.record({**self._where(), "val": _together(found)})
-        alike = yardstick == self.yardstick and not self.critics
-        self.curve = [*(self.curve if alike else []), sum(own["loss"] for own in found) / len(found)]
-        patience = self.course.phase.patience
-        self.enough = self.enough or (patience is not None and schedules.is_flat(self.curve, patience))
-        better = [not self.best or not alike or own["loss"] < self.best[place][0] for place, own in enumerate(found)]
-        self.yardstick = yardstick
-        self.best = [
-            (own["loss"], _cloned(self.average.state(member))) if good else self.best[place]
-            for place, (member, own, good) in enumerate(zip(learner.members, found, better, strict=True))
-        ]
-        if any(better):
+        """Measure the averaged weights on held-out raw images, and remember them when they are the best so far."""
+        found, better = self.validation.look()
+        self.loop.reporter.record({**self._where(), "val": found})
+        self.enough = self.enough or self.validation.still
+        if better:
             self._save(best=True)
-
-    def _measured(self, member: Learner) -> dict[str, float]:
-        with randomness.apart(self.device, seed=0), torch.inference_mode():
-            return self.course.validate(member)
-
-    def _best_state(self) -> dict[str, Tensor]:
-        """The best weights of all members, by their names in the learner."""
-        return {name: value for _, state in self.best for name, value in state.items()}
 
     def _save(self, *, best: bool = False, alone: bool = False) -> None:
         """Leave a checkpoint; all processes come here together, unless one is alone because another is gone."""
@@ -371,15 +310,13 @@ class _Run:
         if not self.processes.first:
             return
         facts = {
-            "elapsed": self.elapsed, "bf16": self.bf16, "first_losses": self.first_losses,
-            "best_losses": [loss for loss, _ in self.best], "yardstick": self.yardstick,
-            "enough": self.enough, "curve": self.curve, "spent": asdict(self.spent),
-            "history": self.loop.reporter.length(),
+            "elapsed": self.elapsed, "bf16": self.bf16, "first_losses": self.soundness.first, "enough": self.enough,
+            "spent": asdict(self.spent), "history": self.loop.reporter.length(), **self.validation.facts(),
         }  # fmt: skip
         checkpoint = Checkpoint(self.course.number, self.step, facts=facts)
         checkpoint.put("stack", dict(self.loop.stack.state_dict()))
         checkpoint.put("average", self.average.state())
-        checkpoint.put("best", self._best_state())
+        checkpoint.put("best", self.validation.weights())
         for rank, state in enumerate(states):
             checkpoint.put(_random(rank), state)
         for player in self._players():
@@ -388,13 +325,10 @@ class _Run:
 
     def _restore(self, saved: Checkpoint) -> None:
         self.step, self.elapsed = saved.step, saved.facts["elapsed"]
-        self.bf16, self.first_losses = saved.facts["bf16"], saved.facts["first_losses"]
-        self.enough, self.yardstick = saved.facts["enough"], saved.facts["yardstick"]
-        self.curve = saved.facts["curve"]
+        self.bf16, self.enough = saved.facts["bf16"], saved.facts["enough"]
+        self.soundness.first = saved.facts["first_losses"]
         self.average.load(saved.section("average"))
-        best, members = saved.section("best"), self.course.learner.members
-        for member, loss in zip(members, saved.facts["best_losses"], strict=False):
-            self.best.append((loss, {name: best[name] for name in self.average.state(member)}))
+        self.validation.load(saved.facts, saved.section("best"))
         for player in self._players():
             player.load(saved.section(f"optimizer/{player.name}"))
         if states := saved.section(_random(self.processes.rank)):
@@ -418,22 +352,6 @@ class _Run:
 def _random(rank: int) -> str:
     """The section of a checkpoint with the random states of one process."""
     return f"random/{rank}"
-
-
-def _shuffled(count: int, seed: str) -> Tensor:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(zlib.crc32(seed.encode())))
-
-
-def _cloned(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in state.items()}
-
-
-def _together(found: list[dict[str, float]]) -> dict[str, Any]:
-    """What validation found, of several members the means, and each one's loss."""
-    if len(found) == 1:
-        return dict(found[0])
-    means = {name: sum(own[name] for own in found) / len(found) for name in found[0]}
-    return {**means, "losses": [own["loss"] for own in found]}
 
 
 @contextmanager
