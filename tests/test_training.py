@@ -318,6 +318,26 @@ def test_the_average_follows_its_formula_and_can_stand_in():
     assert layer.weight.eq(29).all()
 
 
+def test_an_old_average_takes_in_every_fourth_step_and_forgets_as_fast():
+    layer = nn.Linear(1, 1, bias=False)
+    average, expected, looked = Average(layer, 0.9), layer.weight.item(), 0
+    for step in range(400):
+        nn.init.constant_(layer.weight, 1.0 if step < 300 else 2.0)
+        before = average.state()["weight"].item()
+        average.update(step)
+        looked += average.state()["weight"].item() != before
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * layer.weight.item()
+        if step in (303, 307, 315):  # the last of four that are taken in with the first of them
+            assert average.state()["weight"].item() == pytest.approx(expected, abs=0.01)
+    assert looked < 100 + 300 / 4
+    nn.init.constant_(layer.weight, 7.0)
+    following = Average(layer, 0.0)
+    nn.init.constant_(layer.weight, 8.0)
+    following.update(401)
+    assert following.state()["weight"].item() == 8.0
+
+
 def test_the_precision_probe_changes_nothing():
     stack = build("8x8x1/conv4x4x3(width=4, norm=batch)").train()
     learner = LevelInCodes(stack, 1).train()

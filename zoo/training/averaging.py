@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+YOUNG = 100
+"""Steps after each of which the weights are taken in."""
+EVERY = 4
+"""Later they are taken in after so many: it is all the same to an average over hundreds of steps, and to a small level,
+whose weights are many beside what a step computes, a pass over all of them is a good part of a step."""
+
+
 class Average:
     """Exponential moving average of a module's parameters.
 
@@ -31,9 +38,10 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after ``step`` steps."""
-        if self.averages:
-            torch._foreach_lerp_(self.averages, self.live, 1 - min(self.decay, (1 + step) / (10 + step)))
+        """Take in the weights after step number ``step``, from 0; in an old run those of every fourth step alone."""
+        steps = 1 if step < YOUNG or self.decay == 0 else EVERY
+        if self.averages and step % steps == 0:
+            torch._foreach_lerp_(self.averages, self.live, 1 - min(self.decay, (1 + step) / (10 + step)) ** steps)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

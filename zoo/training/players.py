@@ -73,9 +73,16 @@ class Player:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.processes.average(parameter.grad for parameter in self.parameters)
-        norms = [nn.utils.clip_grad_norm_(parameters, self.clip) for parameters in self.clipped]
+        norms = [self._clip(parameters) for parameters in self.clipped]
         self.optimizer.step()
         return norms[0] if len(norms) == 1 else torch.stack(norms).mean()
+
+    def _clip(self, parameters: Sequence[nn.Parameter]) -> Tensor:
+        """Bound the norm of these parameters' gradients, and return what it was."""
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+        if norm.device.type != "cpu" or norm > self.clip:  # asking waits for a device; on a CPU it spares a pass
+            nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
+        return norm
 
     def state(self) -> dict[str, Tensor]:
         """The optimiser's tensors, by parameter number and name."""
