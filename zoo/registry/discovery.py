@@ -80,9 +80,15 @@ def installed() -> tuple[Plugin, ...]:
 
 
 def _provenance(point: metadata.EntryPoint) -> tuple[str, str]:
-    """Name and version of the distribution; one that is half removed does not tell them."""
+    """Name and version of the distribution that declares an entry point."""
+    return (UNKNOWN, UNKNOWN) if point.dist is None else _told(point.dist)
+
+
+@cache
+def _told(distribution: metadata.Distribution) -> tuple[str, str]:
+    """Name and version; a distribution that is half removed does not tell them."""
     try:
-        told = point.dist.metadata  # type: ignore[union-attr]
+        told = distribution.metadata
         return told["Name"] or UNKNOWN, told["Version"] or UNKNOWN
     except Exception:
         return UNKNOWN, UNKNOWN
@@ -102,22 +108,33 @@ def _load(point: metadata.EntryPoint, plugin: Plugin) -> Plugin:
 
 
 def _ask(holder: object, plugin: Plugin) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
-    """Call a plugin's hooks, by a manager of its own: one plugin's mistake is never another's."""
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
+    """Call a plugin's hooks, with no other plugin there: one plugin's mistake is never another's."""
+    manager = _manager()
     _check_hooks(manager, holder)
-    manager.register(holder, plugin.name)
-    manager.check_pending()
-    offers: dict[str, Entry] = {}
-    for kind, name, reference in _answers(manager, holder):
-        place = f"zoo {name}" if kind == "command" else name  # commands have names of their own
-        if place in offers:
-            raise RegistryError(f"offers {name!r} twice, as a {offers[place].kind} and as a {kind}")
-        offers[place] = Entry(name, kind, reference, plugin.name, plugin.distribution, plugin.version)
-    registries = _registries(manager, holder)
+    try:
+        manager.register(holder, plugin.name)
+        manager.check_pending()
+        offers: dict[str, Entry] = {}
+        for kind, name, reference in _answers(manager, holder):
+            place = f"zoo {name}" if kind == "command" else name  # commands have names of their own
+            if place in offers:
+                raise RegistryError(f"offers {name!r} twice, as a {offers[place].kind} and as a {kind}")
+            offers[place] = Entry(name, kind, reference, plugin.name, plugin.distribution, plugin.version)
+        registries = _registries(manager, holder)
+    finally:
+        if manager.is_registered(holder):
+            manager.unregister(holder)
     if not offers and not registries:
         raise RegistryError(f"offers nothing by any of the hooks {', '.join((*_HOOKS, _FILES_HOOK))}")
     return tuple(sorted(offers.values(), key=lambda entry: (entry.kind, entry.name))), registries
+
+
+@cache
+def _manager() -> pluggy.PluginManager:
+    """One that knows the hooks and holds one plugin at a time: reading what the hooks are takes most of making it."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    return manager
 
 
 def _check_hooks(manager: pluggy.PluginManager, holder: object) -> None:
