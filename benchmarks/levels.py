@@ -1,9 +1,10 @@
 """What a step takes by level and mode, beside what it computes: a level on codes should be as cheap as its FLOPs say.
 
 Level 1 learns from images; level 2 from the codes of level 1, which are cached, or in pixels, through the frozen level
-1; in the end both learn at once. All modes take a few steps in turn within one process, at equal batch size, in fp32. A
-ratio of step times stands beside that of floating-point operations, forwards and backwards, as torch counts them: less
-than 0.8 of it means that what codes save in arithmetic is lost elsewhere.
+1; in the end both learn at once. All modes take a few steps in turn within one process, at equal batch size, in the
+precision that the trainer finds best. A ratio of step times stands beside that of floating-point operations, forwards
+and backwards, as torch counts them: less than 0.8 of it means that what codes save in arithmetic is lost elsewhere.
+Small batches lose it to the optimiser, whose work does not shrink with them.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ class Case:
         return {mode: step_of(part) for mode, part in zip((LEVEL_1, CODES, WHOLE, PIXELS), parts, strict=True)}
 
     def _fit(self, **how: Any) -> None:
-        zoo.fit(self.stack, self.data, val=self.held, steps=STEPS, batch_size=self.batch_size, precision="fp32",
-                progress=False, **how)  # fmt: skip
+        zoo.fit(self.stack, self.data, val=self.held, steps=STEPS, batch_size=self.batch_size, progress=False,
+                **how)  # fmt: skip
 
     def operations(self) -> dict[str, int]:
         """Of a step, in every mode."""
