@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 NAME ?=
 
+# Tests run beside each other, as many as there are cores; what stands idle takes over what others have not begun.
+SPREAD := --numprocesses auto --maxprocesses 8 --dist worksteal
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test check static docs bench clean
@@ -16,11 +19,11 @@ help: ## say what there is
 demo: $(INSTALLED) ## train a stack of two levels on real images in five minutes; pictures and report in runs/demo
 	$(BIN)/zoo demo
 
-test: $(INSTALLED) ## all tests
-	$(BIN)/python -m pytest
+test: $(INSTALLED) ## all tests, on every core
+	$(BIN)/python -m pytest $(SPREAD)
 
 check: static docs ## everything a change has to pass: style, types, layers, documentation, tests
-	$(BIN)/python -m pytest --ignore=tests/test_docs.py
+	$(BIN)/python -m pytest $(SPREAD) --ignore=tests/test_docs.py
 
 static: $(INSTALLED) ## style, types and layers, without running anything
 	$(BIN)/ruff check .
@@ -30,7 +33,7 @@ static: $(INSTALLED) ## style, types and layers, without running anything
 	$(BIN)/lint-imports
 
 docs: $(INSTALLED) ## the documentation: its code runs, its links and commands exist
-	$(BIN)/python -m pytest tests/test_docs.py
+	$(BIN)/python -m pytest $(SPREAD) tests/test_docs.py
 
 bench: $(INSTALLED) ## the benchmarks, all or one: make bench NAME=startup
 	$(BIN)/python -m benchmarks $(NAME)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from pace import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,7 @@ def run(work: Callable[..., None], *arguments: object, log: Path, environ: dict[
 
 def ended(process: BaseProcess) -> int | None:
     """Wait for the end of a process: its exit code."""
-    process.join(60)
+    process.join(PATIENCE)
     if process.is_alive():
         process.kill()
         raise TimeoutError("a process of a test did not end")
@@ -43,7 +44,7 @@ def ended(process: BaseProcess) -> int | None:
 
 def until(holds: Callable[[], bool]) -> None:
     """Wait until something is so."""
-    late = time.monotonic() + 60
+    late = time.monotonic() + PATIENCE
     while not holds():
         if time.monotonic() > late:
             raise TimeoutError("what a test waits for did not come")

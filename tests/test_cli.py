@@ -79,11 +79,12 @@ def test_what_needs_no_torch_imports_none(words):
 
 
 def test_the_quick_commands_are_quick():
-    """In seconds of the processor, interpreter and all; the best of three, as other work disturbs."""
+    """In seconds of the processor, interpreter and all, beside importing numpy; the best of three."""
+    numpy = min(float(python("import time, numpy; print(time.process_time())")) for _ in range(3))
     for words in QUICK:
         run = f"import time\nfrom zoo.cli import main\nmain({words.split()!r}, standalone_mode=False)\n"
         seconds = [float(python(f"{run}print(time.process_time())").splitlines()[-1]) for _ in range(3)]
-        assert min(seconds) < 0.25, words
+        assert min(seconds) < 5 * numpy, words
 
 
 def test_python_m_zoo_is_the_same_program():

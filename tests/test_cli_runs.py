@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from pace import PATIENCE
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -196,11 +197,11 @@ def test_ctrl_c_stops_a_run_and_resume_finishes_it(photos, tmp_path):
     command = [sys.executable, "-m", "zoo", *words, "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     history = out / "history.jsonl"
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while not (history.is_file() and history.read_text().count("\n") > 5) and time.monotonic() < until:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    said, error = process.communicate(timeout=60)
+    said, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, error
     assert said == ""
     assert "--resume" in error

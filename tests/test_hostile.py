@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 from forgeries import Forgery, empty, packed, prefixed
+from pace import slower
 
 from zoo import files, registry
 from zoo.builder import build, load
@@ -706,7 +707,7 @@ def bounded(function, folder):
         found, (_, most) = function(folder), tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert seconds < SECONDS
+    assert seconds < SECONDS * slower()
     assert most < MEBIBYTES * 2**20
     assert snapshot(folder.parent) == before
     return found

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from loopback import Fault, publish
 from loopback.fixtures import *  # noqa: F403 - pytest finds them here
+from pace import PATIENCE
 
 import zoo
 
@@ -255,7 +256,7 @@ def test_killed_in_the_middle_of_a_pull(other, folder, outputs, server):
     server.hub.repositories["you/digits"].tags["v1"] = commit.oid
     server.faults.append(Fault("slow", "GET /large/.*level-2", value=30))
     process = other.start(load())
-    late = time.monotonic() + 30
+    late = time.monotonic() + PATIENCE
     while not ([path for path in other.blobs() if path.suffix == ".incomplete"] and "level-2" in server.requests[-1]):
         assert time.monotonic() < late
         time.sleep(0.01)

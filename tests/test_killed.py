@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pace import PATIENCE
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork") or not Path("/proc/self").is_dir(), reason="forks")
 
@@ -30,7 +31,7 @@ def results(tmp_path_factory) -> dict[str, dict[str, list[str]]]:
     folder = tmp_path_factory.mktemp("kills")
     script, written = Path(__file__).with_name("kills.py"), folder / "results.json"
     done = subprocess.run(
-        [sys.executable, script, folder, written], capture_output=True, text=True, timeout=500, check=False,
+        [sys.executable, script, folder, written], capture_output=True, text=True, timeout=5 * PATIENCE, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from loopback import Server
+from pace import PATIENCE
 
 SCRIPT = Path(__file__).parent.parent / "docs" / "travel.sh"
 
@@ -18,7 +19,12 @@ def test_a_stage_travels():
         programs = os.pathsep.join([str(Path(sys.executable).parent), clean.get("PATH", "")])
         environ = {"HF_ENDPOINT": server.endpoint, "HF_TOKEN": "hf_you", "HF_HUB_DISABLE_XET": "1", "PATH": programs}
         done = subprocess.run(
-            ["sh", SCRIPT, "you"], env={**clean, **environ}, capture_output=True, text=True, check=False, timeout=300
+            ["sh", SCRIPT, "you"],
+            env={**clean, **environ},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=2 * PATIENCE,
         )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.rstrip().endswith("== bit-equal")
