@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from zoo import evaluation, files
-from zoo.evaluation import structure
+from zoo.evaluation import neighbours, structure
 from zoo.experiments.page import Page
 from zoo.pictures.densities import densities
 from zoo.pictures.lines import Plot, lines
@@ -25,10 +25,11 @@ HOW = """\
 Everything is fitted on {train:,} training images and measured on {test:,} test images. **kNN, folds**: nearest
 neighbours that vote by 1 / distance, the mean of five stratified folds of the training images, at the best number of
 neighbours (1, 5, 10, 25 or 50) and of images a class. **kNN, test**: the test images among {per_class} training images
-a class, all votes equal, **k** being the best on the folds. **Probe**: logistic regression. **k-means**: as many
-clusters as classes, on the test images; normalised mutual information and adjusted Rand index. **Trust**: whether an
-image's 5 nearest are near in pixels as well, 0 to 1. **Silhouette**: how much nearer images are to their own class than
-to the next, -1 to 1. The last two look at every pair of images, and so at {sampled:,} of the test images."""
+a class, all votes equal, **k** being the best on the folds; the mean of {draws} draws of these training images, the
+same for all. **Probe**: logistic regression. **k-means**: as many clusters as classes, on the test images; normalised
+mutual information and adjusted Rand index. **Trust**: whether an image's 5 nearest are near in pixels as well, 0 to 1.
+**Silhouette**: how much nearer images are to their own class than to the next, -1 to 1. The last two look at every pair
+of images, and so at {sampled:,} of the test images."""
 
 UNLABELLED = """\
 The training and test images have no labels, or not the same classes: whatever takes labels is left out. **Trust** says
@@ -87,7 +88,8 @@ def _words(found: Comparison) -> str:
     sizes = {row.found["knn"]["per_class"] for row in found.rows if "knn" in row.found}
     if not sizes:
         return UNLABELLED.format(sampled=sampled, test=len(found.test))
-    return HOW.format(train=len(found.train), test=len(found.test), per_class=f"{sizes.pop():,}", sampled=sampled)
+    return HOW.format(train=len(found.train), test=len(found.test), per_class=f"{sizes.pop():,}",
+                      draws=neighbours.DRAWS, sampled=sampled)  # fmt: skip
 
 
 def _folds(validated: Mapping[str, dict[int, dict[int, float]]]) -> list[dict[str, Any]]:
