@@ -153,7 +153,7 @@ class Bench:
         shown = data or self.data
         if most is not None:
             found = images(shown, stack.input_shape, split="train")
-            shown = found.subset(_spread(found, most))
+            shown = found.subset(spread(found, most))
         if held is None:
             return shown, None
         return images(shown, stack.input_shape, split="train").held_out(held, seed=0)
@@ -161,7 +161,7 @@ class Bench:
     def test(self, stack: Stack, data: str | None = None) -> Images:
         """The test set as a stack takes it: whole, or as many images of it as the recipe says."""
         whole, most = images(data or self.data, stack.input_shape, split="test"), self.recipe.settings.get("tested")
-        return whole if most is None else whole.subset(_spread(whole, most))
+        return whole if most is None else whole.subset(spread(whole, most))
 
     def error(self, stack: Stack, levels: int | None = None, *, data: str | None = None) -> float:
         """The mean squared error of what comes back through the first levels, in [0, 1], over the whole test set."""
@@ -201,9 +201,9 @@ class Bench:
         }
 
 
-def _spread(shown: Images, most: int) -> Tensor:
-    """The places of about so many images, evenly from first to last, and so of all classes."""
-    return torch.arange(len(shown))[:: max(1, len(shown) // most)]
+def spread(shown: Images, most: int) -> Tensor:
+    """The places of so many images, evenly from first to last, and so of all classes where they lie class by class."""
+    return torch.linspace(0, len(shown) - 1, min(most, len(shown))).long()
 
 
 def batches(shown: Images) -> Iterator[Tensor]:

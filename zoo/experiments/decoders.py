@@ -5,9 +5,12 @@ from __future__ import annotations
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from zoo import builder
 from zoo.evaluation.checkerboard import checkerboard
 from zoo.evaluation.protocol import measuring
+from zoo.experiments.bench import spread
 from zoo.pictures.grids import labelled
 
 if TYPE_CHECKING:
@@ -29,7 +32,8 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     starts, backs = {}, {}
     for name, sentence in recipe.stacks.items():
         fresh = [builder.build(sentence, seed=seed) for seed in range(settings["seeds"])]
-        x = bench.test(fresh[0]).batch(slice(0, settings["shown"]))
+        test = bench.test(fresh[0])
+        x = test.batch(spread(test, settings["shown"]))
         starts[name] = mean(checkerboard(_back(stack, x), factor) for stack in fresh)
         trained = bench.train(name, sentence)
         backs[name] = _back(trained.stack, x)
@@ -40,8 +44,9 @@ def run(recipe: Recipe, bench: Bench) -> Page:
         "The part of the energy of what comes back that lies at the frequency of the steps up and its multiples; at "
         f"the start the mean over {settings['seeds']} seeds. The images themselves have {checkerboard(x, factor):.2g}."
     )
+    some = torch.linspace(0, len(x) - 1, min(SHOWN, len(x))).long()
     path = labelled(
-        [x[:SHOWN], *(back[:SHOWN].clamp(0, 1) for back in backs.values())],
+        [x[some], *(back[some].clamp(0, 1) for back in backs.values())],
         bench.folder / "decoders.png", title="What comes back", beside=["images", *backs],
     )  # fmt: skip
     page.picture(path, "What comes back of test images")

@@ -16,7 +16,7 @@ from zoo.data import images
 from zoo.evaluation import pca, recognition
 from zoo.evaluation.protocol import measuring
 from zoo.evaluation.reconstruction import compare
-from zoo.experiments.bench import as_file, batches
+from zoo.experiments.bench import as_file, batches, spread
 from zoo.pictures.grids import labelled
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _beside(told: Mapping[str, float]) -> dict[str, float]:
 
 
 def _picture(bench: Bench, page: Page, shown: Images, runs: Mapping[str, Run]) -> None:
-    rows = [shown.batch(slice(0, SHOWN))]
+    rows = [shown.batch(spread(shown, SHOWN))]
     for done in runs.values():
         with measuring(done.stack):
             rows.append(done.stack(rows[0]))

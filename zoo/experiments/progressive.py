@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate
 
 from zoo.data import images
 from zoo.evaluation.protocol import measuring
-from zoo.experiments.bench import as_file, batches
+from zoo.experiments.bench import as_file, batches, spread
 from zoo.pictures.grids import labelled
 
 if TYPE_CHECKING:
@@ -113,7 +113,8 @@ def _side(stack: Stack) -> int:
 
 def _picture(bench: Bench, runs: dict[str, list[Run]], path: Any) -> Any:
     stacks = {way: found[0].stack for way, found in runs.items()}
-    x = _shown(bench, stacks["plain"], bench.recipe.settings["sizes"][-1]).batch(slice(0, SHOWN))
+    shown = _shown(bench, stacks["plain"], bench.recipe.settings["sizes"][-1])
+    x = shown.batch(spread(shown, SHOWN))
     rows = [x]
     for stack in stacks.values():
         with measuring(stack):

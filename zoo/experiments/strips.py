@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zoo.evaluation.protocol import measuring
+from zoo.experiments.bench import spread
 from zoo.pictures.grids import labelled
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ SHOWN = 12
 
 
 def strips(runs: Mapping[str, Run], bench: Bench, file: str, title: str, *, data: str | None = None) -> Path:
-    """A picture with a row for the first test images, and one for each run by its name.
+    """A picture with a row for some test images, and one for each run by its name.
 
     Args:
         runs: for images of one shape.
@@ -26,7 +27,8 @@ def strips(runs: Mapping[str, Run], bench: Bench, file: str, title: str, *, data
         title: above it.
         data: other images than the bench's.
     """
-    x = bench.test(next(iter(runs.values())).stack, data).batch(slice(0, SHOWN))
+    shown = bench.test(next(iter(runs.values())).stack, data)
+    x = shown.batch(spread(shown, SHOWN))
     rows = [x]
     for run in runs.values():
         with measuring(run.stack):
