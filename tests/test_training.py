@@ -338,6 +338,15 @@ def test_an_old_average_takes_in_every_fourth_step_and_forgets_as_fast():
     assert following.state()["weight"].item() == 8.0
 
 
+def test_a_trained_stack_computes_what_is_loaded_of_it(tmp_path):
+    stack = build("16x16x3/conv4x4x8(width=8)")
+    fit(stack, torch.rand(64, 3, 16, 16), steps=3, batch_size=8, out=tmp_path / "run", progress=False)
+    assert all(parameter.is_contiguous() for parameter in stack.parameters())  # convolutions round as memory lies
+    loaded, x = load(tmp_path / "run"), torch.rand(5, 3, 16, 16)
+    with torch.inference_mode():
+        assert torch.equal(stack(x), loaded(x))
+
+
 def test_the_precision_probe_changes_nothing():
     stack = build("8x8x1/conv4x4x3(width=4, norm=batch)").train()
     learner = LevelInCodes(stack, 1).train()

@@ -90,7 +90,8 @@ class Run:
         with growing(self.stack, self.options.progressive) as self.growing:
             self.processes.same(self.whole)
             self._learn(self._resumed(resume))
-        self.whole.to("cpu").eval()
+        # As a stack that is loaded lies: what was trained then computes bit for bit what is loaded of it later.
+        self.whole.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
         if self.lasting:
             for tracker in self.accelerator.trackers:  # not end_training, after which no other stack could be trained
                 tracker.finish()
