@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -345,6 +346,17 @@ def test_a_trained_stack_computes_what_is_loaded_of_it(tmp_path):
     loaded, x = load(tmp_path / "run"), torch.rand(5, 3, 16, 16)
     with torch.inference_mode():
         assert torch.equal(stack(x), loaded(x))
+
+
+@pytest.mark.parametrize(
+    ("loss", "error", "same"), [(0.3, 0.009, True), (0.3, 0.011, False), (900, 8, True), (900, 10, False)]
+)
+def test_losses_are_equal_to_a_hundredth(loss, error, same):
+    class Rounding(nn.Module):
+        def forward(self, *_):
+            return SimpleNamespace(total=torch.tensor(loss + error * torch.is_autocast_enabled("cpu")))
+
+    assert equal(Rounding(), torch.zeros(1), None) is same
 
 
 def test_the_precision_probe_changes_nothing():

@@ -23,8 +23,8 @@ TRIES = 7
 WORTH = 0.8
 """bf16 gains when the fixed convolution takes at most this part of fp32's time (0.65 on a CPU with AVX512-bf16)."""
 EQUAL = 0.01
-"""Losses this close, in nats per element, count as equal: a hundredth of a nat is 1 % of a standard deviation. Of losses
-beyond 1, as errors of activations that nobody calibrates, it is a hundredth of the loss."""
+"""Losses this close, in nats per element, count as equal: a hundredth of a nat is 1 % of a standard deviation. A loss
+beyond 1, as the error of activations that nobody calibrates, may differ by a hundredth of itself."""
 
 
 @cache
