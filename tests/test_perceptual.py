@@ -10,6 +10,8 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from test_resume import stopped  # noqa: F401
+from test_resume import weights as written
 from torch import nn
 from zoo_perceptual.adversary import Adversary
 from zoo_perceptual.depths import located
@@ -280,6 +282,16 @@ class TestMemory:
         fit(stack, images(), val=images(16), epochs=3, batch_size=16, precision="fp32", progress=False)
         assert sum(asked) == 64
         assert not observer.memory.rows
+
+    def test_a_stopped_run_which_remembers_nothing_resumes_to_the_same_bytes(self, tmp_path, stopped):  # noqa: F811
+        def train(out, **how):
+            options = {"epochs": 3, "batch_size": 16, "precision": "fp32", "progress": False}
+            fit(build(SPEC), images(), val=images(16), out=tmp_path / out, **options, **how)
+
+        train("whole")
+        stopped(6, lambda: train("run"))
+        train("run", resume=True)
+        assert written(tmp_path / "run") == written(tmp_path / "whole")
 
 
 class TestLPIPS:
