@@ -9,6 +9,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from zoo import builder
 from zoo.cache.folder import held_if_free
 from zoo.data import images
@@ -164,7 +166,7 @@ def find_lr(
         closing.enter_context(randomness.apart(run.accelerator.device, asked.seed % 2**32))
         run.interrupt = closing.enter_context(listening())
         found = run.look(steps=steps, span=span)
-    stack.to(device)
+    stack.to(device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     for module, training in modes.items():
         module.training = training
     return found
