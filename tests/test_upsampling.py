@@ -144,7 +144,7 @@ def test_its_pixels_are_clamped_and_its_codes_are_not(up):
     x_hat = stage.decode(posterior.mean)
     assert posterior.logvar.shape == (5, 6)
     assert x_hat.shape == (5, 1, 8, 8)
-    assert (x_hat.min(), x_hat.max()) == (0, 1)
+    assert 0 <= x_hat.min() < x_hat.max() <= 1
     above = Conv(Place((4, 8, 8), (6,), pixels=False), network="pooled", width=4, up=up)
     assert above.decode(above.encode(torch.randn(5, 4, 8, 8)).mode).min() < 0
     sigmoid = Conv(Place((1, 8, 8), (6,), output="sigmoid"), network="pooled", width=4, up=up)
