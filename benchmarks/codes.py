@@ -44,7 +44,7 @@ READ = 256
 TURNS = 7
 STACKS = ("28x28x1/conv7x7x10", "64x64x3/conv8x8x16")
 """Whose codes are written."""
-ENCODED = 1_500
+ENCODED = 6_000
 MB = 10**6
 
 

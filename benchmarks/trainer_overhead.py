@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo.data import Images
-    from zoo.stack import Level
+    from zoo.level import Level
 
 LR, DECAY, CLIP, EMA, WARM_UP = 1e-3, 0.01, 1.0, 0.998, 100
 """As in ``zoo.training.Options``."""

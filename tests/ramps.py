@@ -9,8 +9,9 @@ import torch
 from zoo.data import Images
 from zoo.evaluation import pca
 from zoo.interfaces import Head, HeadBatch, Place, Regularizer, RoundTrip, Stage
+from zoo.level import Level
 from zoo.posterior import Posterior
-from zoo.stack import Level, Stack
+from zoo.stack import Stack
 
 SIZE = 12
 

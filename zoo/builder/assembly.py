@@ -8,8 +8,9 @@ from zoo import files, registry
 from zoo.builder.parts import Found, construct
 from zoo.errors import SpecError
 from zoo.interfaces import Head, Part, Place, Reconstruction, Regularizer, Shape, Stage, Term
+from zoo.level import Level
 from zoo.spec import Item, LevelSpec, StackSpec, parse
-from zoo.stack import Level, Stack
+from zoo.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,8 +12,9 @@ from zoo.builder.assembly import assemble
 from zoo.builder.resizing import resized
 from zoo.builder.sources import locate
 from zoo.errors import FileError, RegistryError, SpecError
+from zoo.level import Level
 from zoo.spec import StackSpec
-from zoo.stack import Absent, Level, Stack
+from zoo.stack import Absent, Stack
 
 if TYPE_CHECKING:
     from torch import nn

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from zoo.interfaces import Part, Term
+    from zoo.level import Level
     from zoo.registry import Entry
-    from zoo.stack import Level, Stack
+    from zoo.stack import Stack
 
 FLAGS = {
     "stage": ("exportable", "compilable", "any_size"),

@@ -9,8 +9,8 @@ from zoo.cli.columns import columns
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from zoo.level import Level
     from zoo.phases import Phase
-    from zoo.stack import Level
 
 
 def of_level(level: Level) -> list[dict[str, Any]]:

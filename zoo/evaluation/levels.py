@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo.data import Images
-    from zoo.stack import Level, Stack
+    from zoo.level import Level
+    from zoo.stack import Stack
 
     Source = Callable[[slice], Tensor]
     """From a run of places to the inputs there, (B, *input)."""

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from zoo.interfaces import Stage, Term
+    from zoo.level import Level
     from zoo.spec import LevelSpec
-    from zoo.stack import Level, Stack
+    from zoo.stack import Stack
     from zoo.training.options import Options
 
 

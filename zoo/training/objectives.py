@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from zoo.data.corruption import Corruption
+    from zoo.level import Level
     from zoo.phases import Moment
     from zoo.posterior import Posterior
-    from zoo.stack import Level, Stack
+    from zoo.stack import Stack
 
 
 PROBED = 128
