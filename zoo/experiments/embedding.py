@@ -154,6 +154,12 @@ def _judge_codes(page: Page, recipe: Recipe, accuracies: dict[str, float | None]
         codes >= told["knn"] and codes > pca,
         f"{codes:.4f}{seeds}; PCA {pca:.4f}",
     )
+    ours = recipe.settings["ours"]
+    if (value := accuracies.get(ours)) is not None:
+        page.claim(
+            f"ours: those of the codes of `{recipe.stacks[ours]}` do", value >= told["knn"] and value > pca,
+            f"{value:.4f}; PCA {pca:.4f}",
+        )  # fmt: skip
     page.claim(
         "UMAP does about as well as the codes (within 0.02)",
         None if umap is None else abs(umap - codes) <= 0.02,
