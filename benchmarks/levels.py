@@ -35,13 +35,12 @@ if TYPE_CHECKING:
 CASES = (
     ("28x28x1/conv7x7x10/fc8+kl", 64),
     ("28x28x1/conv7x7x10/fc8+kl", 512),
-    ("28x28x1/conv7x7x10/fc8+kl", 1024),
     ("64x64x3/conv8x8x64/conv4x4x32", 64),
     ("64x64x3/conv8x8x64/conv4x4x32", 512),
 )
 """A stack of two levels, and the size of a batch."""
 TURNS, STEPS = 5, 12
-POOL, HELD = 1024, 16
+POOL, HELD = 512, 16
 LEVEL_1, CODES, PIXELS, WHOLE = MODES = ("level 1", "level 2 in codes", "level 2 in pixels", "both at once")
 COMPARED = ((PIXELS, CODES), (LEVEL_1, CODES), (WHOLE, CODES), (WHOLE, PIXELS))
 BAR = "ratio >= 0.8"
