@@ -78,7 +78,7 @@ class Shards:
     def take(self, name: str, index: Tensor) -> Tensor:
         """The rows at these places, (B, *row), in their order; nothing else is read."""
         if len(self.parts) == 1:
-            return self.parts[0][name][index]
+            return self.parts[0][name].index_select(0, index)  # copies rows whole: several times as fast as [index]
         part = index // self.rows[0]
         order = part.argsort()  # one look at every part for the whole batch: an epoch reads from all of them in turn
         counts = part.bincount(minlength=len(self.parts)).tolist()

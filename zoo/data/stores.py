@@ -73,7 +73,7 @@ class Resident:
 
     def take(self, index: Tensor) -> Tensor:
         """The images at these places."""
-        return self.pixels[index]
+        return self.pixels.index_select(0, index)  # copies rows whole: several times as fast as [index]
 
 
 @dataclass(frozen=True)
