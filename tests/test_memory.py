@@ -399,13 +399,13 @@ class TestFlat:
             (tmp_path / "images").mkdir(exist_ok=True)
             Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png", compress_level=0)
         needs = []
-        for count in (400, 4000):  # 5 and 49 MB
+        for count in (400, 8000):  # 5 and 98 MB
             (tmp_path / f"{count}").mkdir()
             for number in range(count):
                 os.link(tmp_path / "images" / f"{number % 20}.png", tmp_path / f"{count}" / f"{number}.png")
             needs.append(grown(draw_files, tmp_path / f"{count}", tmp_path, **how))
-        if "ZOO_MEMORY_LIMIT" in how:  # in memory: what is measured here can be seen
-            assert needs[1] > needs[0] + 40 * MB
+        if "ZOO_MEMORY_LIMIT" in how:  # in memory: what is measured here can be seen, and is far above what it varies by
+            assert needs[1] > needs[0] + 60 * MB
         else:
             assert needs[1] < needs[0] + 12 * MB
 
