@@ -7,13 +7,16 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 PACKAGES = ("stackzoo", "torch", "torchvision", "timm", "accelerate", "safetensors", "pluggy", "click")
 
 
 def machine() -> dict[str, str | int | float | None]:
-    """The processor, how many of its cores this process may use, the system, and how many others want a core now."""
+    """The processor and its vector instructions, the cores this process may use, the system, and who else wants one."""
     return {
         "processor": _processor(),
+        "vectors": torch.backends.cpu.get_cpu_capability(),  # virtual machines name no model: AVX2 has no bf16, say
         "cores": cores(),
         "system": f"{platform.system()} {platform.machine()}",
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,

@@ -62,7 +62,8 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
 
 def _measured_on(kept: Mapping[str, Any]) -> str:
     machine, versions = kept["machine"], kept["versions"]
+    vectors = f" with {machine['vectors']}" if "vectors" in machine else ""
     load = machine.get("load")
     busy = "" if load is None else f", of which {load:.1f} were busy when it began"
     used = ", ".join(f"{name} {versions[name]}" for name in ("python", "torch") if name in versions)
-    return f"{machine['processor']}, {machine['cores']} cores{busy}; {used}."
+    return f"{machine['processor']}{vectors}, {machine['cores']} cores{busy}; {used}."
