@@ -410,6 +410,23 @@ def test_parts_that_learn_are_told_where_the_training_stands(monkeypatch):
     assert not told  # the head is fitted in closed form, without a step
 
 
+@pytest.mark.parametrize("name", ["kl", "mc", "stl"])
+def test_refining_leaves_the_spread_that_nobody_decodes_to_itself(name):
+    """Levels above learn from means, so nothing holds a lower level's deviations against its regularizer."""
+    stack = train(f"8x8x1/fc6(hidden=[8])+{name}/fc3(hidden=[8])+kl", steps=60, lr=0.01)
+    spread = stack.posterior(squares(32), 1).std.mean().item()
+    learner = WholeStack(stack).train()
+    learner.advance(Moment(1.0, 0))
+    told = learner(squares(32)).terms[f"1.{name}"]
+    assert told.item() == pytest.approx(stack.posterior(squares(32), 1).kl().mean().item(), abs=2)  # an estimate of it
+    grads = torch.autograd.grad(
+        told, [p for n, p in stack.level(1).named_parameters() if "logvar" in n], allow_unused=True
+    )
+    assert all(grad is None or not grad.any() for grad in grads)
+    fit(stack, squares(96), steps=60, lr=0.01, refine=True, progress=False, batch_size=16)
+    assert stack.posterior(squares(32), 1).std.mean().item() < 2 * spread
+
+
 def test_compiled_it_is_one_graph_whatever_the_weights():
     stack = build(f"{STAGE}+kl(warmup=0.5)/fc2(hidden=[4])+mse(0.05)+wae_mmd(adaptive=2, tau=9)").train()
     for learner in (LevelInCodes(stack, 1), WholeStack(stack)):

@@ -11,6 +11,7 @@ from zoo_conv.fc import FullyConnected
 from zoo_conv.projection import principal_components
 from zoo_conv.upsampling import Shuffle, icnr, step_up
 
+from zoo.builder import build
 from zoo.errors import SpecError
 from zoo.interfaces import Place
 from zoo.posterior import log_variance
@@ -153,6 +154,25 @@ def test_sigmoid_output_is_a_probability():
         x_hat = stage.decode(torch.randn(4, *stage.code_shape))
         assert x_hat.min() > 0
         assert x_hat.max() < 1
+
+
+@pytest.mark.parametrize("sentence", ["fc3", "conv3(width=4)", "conv2x2x3(width=4, linear=false)"])
+def test_a_probability_near_one_is_told_from_one_in_bf16(sentence):
+    """In eight bits of fraction a sigmoid is 1 from a number of 6.3 on, and then has no gradient."""
+    stage = build(f"8x8x1/{sentence}+bernoulli").level(1).stage
+    z = torch.cat([10**scale * torch.randn(64, *stage.code_shape) for scale in (0, 0.5, 1, 1.5, 2)]).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        x_hat = stage.decode(z)
+    assert x_hat.dtype == torch.float32
+    high = x_hat[(x_hat > 0.999) & (x_hat < 1)]
+    assert len(high) > 10
+    assert torch.autograd.grad(high.sum(), z)[0].any()
+
+
+def test_noise_that_is_laid_over_a_map_is_refused_for_numbers():
+    with pytest.raises(SpecError, match="conv10 codes to numbers"):
+        build("28x28x1/conv10(noise=shared)+kl")
+    assert build("28x28x1/conv10(noise=local)+kl").level(1).stage.noise == "local"
 
 
 def test_no_input_makes_a_variance_that_ends_a_run():

@@ -236,6 +236,11 @@ def test_collapsed_codes_still_have_a_finite_gradient():
         assert codes.grad.any()
 
 
+def test_detach_takes_a_kernel_with_something_to_detach():
+    with pytest.raises(SpecError, match="no scale s to detach; add kernel=rbf"):
+        MMD(PLACE, detach=True)
+
+
 def test_a_misspelt_kernel_is_answered_with_the_nearest():
     with pytest.raises(SpecError, match="did you mean 'rbf'"):
         MMD(PLACE, kernel="rbg")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import socket
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from children import ended, start
 
 from zoo import files
 from zoo.builder import build
-from zoo.cache import Key, making, obtain
+from zoo.cache import Key, folder, making, obtain
 from zoo.errors import TrainingError, ZooError
 from zoo.training import fit
 from zoo.training import loop as loops
@@ -174,10 +176,52 @@ def test_what_is_damaged_here_does_not_pass_for_what_others_made(tmp_path, monke
     assert rows() == [*range(40)]
 
 
+def test_a_cache_that_may_only_be_read_keeps_all_processes_in_step(tmp_path, monkeypatch):
+    """What one of them asks of all, all are asked: each ends with as many sums and waits as the others."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    key = Key("codes", "numbers", {"of": "numbers"}, ("of",))
+
+    class Counted(Absent):
+        def __init__(self, rank):
+            self.rank, self.asked = rank, []
+
+        def total(self, values):
+            self.asked.append("total")
+            return [*values]
+
+        def wait(self):
+            self.asked.append("wait")
+
+    def asked(rank):
+        among = Counted(rank)
+        make = lambda part, tick: {"x": torch.tensor(part, dtype=torch.float64)}  # noqa: E731
+        found = obtain(key, 40, make, row_bytes=8, among=among)
+        assert found.take("x", torch.arange(40)).tolist() == [*range(40)]
+        return among.asked
+
+    asked(0)
+    told = asked(0), asked(1)
+
+    @contextmanager
+    def refused(*_, **__):
+        with folder.writing():
+            raise PermissionError(errno.EACCES, "may only be read")
+        yield
+
+    monkeypatch.setattr(making, "held", refused)
+    assert (asked(0), asked(1)) == told == (["total", "wait"], ["total", "wait"])
+
+
 def test_a_batch_that_cannot_be_shared_out_is_refused(monkeypatch):
     monkeypatch.setattr(runs, "Processes", type("Three", (), {"of": lambda _: Processes(0, 3)}))
     with pytest.raises(TrainingError, match="a batch of 16 cannot be shared out among 3"):
         fit(build("8x8x1/fc2"), torch.rand(20, 1, 8, 8), steps=1, batch_size=16, progress=False)
+
+
+def test_more_processes_than_images_are_refused(monkeypatch):
+    monkeypatch.setattr(runs, "Processes", type("Four", (), {"of": lambda _: Processes(0, 4)}))
+    with pytest.raises(TrainingError, match="3 images cannot be shared out among 4 processes: start fewer"):
+        fit(build("8x8x1/fc2"), torch.rand(4, 1, 8, 8), steps=1, batch_size=16, progress=False)
 
 
 def test_alone_nothing_is_done():

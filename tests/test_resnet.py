@@ -237,6 +237,13 @@ class TestTuning:
         assert {first.rate(name) for name in names if name.startswith("encoder.network.")} == {0.0}
         assert first.patience
 
+    @pytest.mark.parametrize("tune", ["frozen", "unfreeze", "gradual"])
+    def test_what_the_backbone_did_not_bring_learns_in_every_phase(self, tune):
+        found = stage(TINY.format(f"tune={tune}, linear=pixels"))
+        new = [name for name, _ in found.named_parameters() if not name.startswith("encoder.network.")]
+        assert any(name.startswith("encoder.linear.") for name in new)
+        assert all(phase.rate(name) == 1 for phase in found.phases() for name in new)
+
     def test_a_slice_is_geometric(self):
         rates = stage(TINY.format("tune=unfreeze, slowest=0.001")).phases()[-1].rates
         assert sorted({*rates.values()} - {0.0}) == pytest.approx([0.001, 0.01, 0.1, 1.0])

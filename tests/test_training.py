@@ -14,11 +14,13 @@ from zoo import files
 from zoo.builder import build, load
 from zoo.errors import RegistryError, SpecError, TrainingError
 from zoo.interfaces import Phase, Place, Regularizer
-from zoo.training import Options, fit
+from zoo.training import Options, fit, objectives
 from zoo.training import loop as loops
 from zoo.training.averaging import Average
 from zoo.training.checkpoints import Checkpoint, Shelf
-from zoo.training.objectives import LevelInCodes
+from zoo.training.checks import check_levels
+from zoo.training.heads import HeadLearner
+from zoo.training.objectives import LevelInCodes, LevelInPixels
 from zoo.training.precision import equal, gains
 from zoo.training.schedules import budget, momentum, rate
 
@@ -147,6 +149,66 @@ def test_a_saved_stack_trains_on(tmp_path):
     assert (tmp_path / "two" / "config.json").is_file()
 
 
+def test_a_report_does_not_outlive_the_weights_it_tells_of(tmp_path):
+    build(SPEC).save(tmp_path / "one", report={"of": "the first weights"})
+    stack = load(tmp_path / "one")
+    assert stack.report == {"of": "the first weights"}
+    fit(stack, blobs(), steps=1, level=1, progress=False, out=tmp_path / "two")
+    assert stack.report is None
+    assert not (tmp_path / "two" / "report.json").exists()
+    assert "Not yet evaluated" in (tmp_path / "two" / "README.md").read_text()
+
+
+def test_a_level_on_top_waits_for_those_below():
+    with pytest.raises(TrainingError, match=r"level 1 is not trained: train it first"):
+        fit(build(SPEC), blobs(), steps=1, level=2, progress=False)
+    with pytest.raises(TrainingError, match=r"level 1 is not trained: train it first"):
+        fit(build("8x8x1/fc4/normal"), blobs(), steps=1, level=2, progress=False)
+
+
+@pytest.mark.parametrize("options", [{"level": 1}, {"level": 3}, {"level": 2, "loss_in": "pixels"}])
+def test_only_levels_that_are_trained_are_looked_at(options):
+    """Level 2 reads pixels, which says nothing against the others' codes."""
+    stack = build("8x8x1/fc4(hidden=[8])/fc2(linear=false)+bernoulli/normal")
+    for level in stack.lower():
+        level.trained.fill_(True)
+    check_levels(stack, Options(steps=1, **options))
+
+
+def test_moments_are_asked_of_levels_that_others_learn_from():
+    stack = build("8x8x1/fc8(hidden=[8])+kl/fc4(hidden=[8])/fc2(hidden=[8])")
+    check_levels(stack, Options(steps=1, codes="moments", level=2))
+    check_levels(stack, Options(steps=1, codes="moments", loss_in="pixels"))
+    for level in (None, 3):
+        with pytest.raises(SpecError, match=r"level 2, fc4.*no posterior to draw from"):
+            check_levels(stack, Options(steps=1, codes="moments", level=level))
+
+
+@pytest.mark.parametrize("top", ["fc4(hidden=[8], linear=false)", "normal"])
+def test_a_sample_is_encoded_in_parts(monkeypatch, top):
+    def prepared():
+        stack, shown = build(f"8x8x1/conv4x4x3(width=4, blocks=0)/{top}"), []
+        encode = stack.encode
+        monkeypatch.setattr(stack, "encode", lambda x, levels=None: shown.append(len(x)) or encode(x, levels))
+        stack.level(1).trained.fill_(True)
+        learner = LevelInPixels(stack, 2) if stack.head is None else HeadLearner(stack, "pixels")
+        torch.manual_seed(0)  # sensitivity is probed at random
+        learner.prepare(blobs(25))
+        if stack.head is None:
+            stack.level(2).trained.fill_(True)
+            learner.prepare(blobs(25))  # of no use to a level that trains on: nothing is encoded
+        return stack, shown
+
+    whole, shown = prepared()
+    assert shown == [25]
+    monkeypatch.setattr(objectives, "ENCODED", 10)
+    parts, shown = prepared()
+    assert shown == [10, 10, 5]
+    assert all(
+        torch.allclose(x, y, atol=1e-4) for x, y in zip(*(weights(s).values() for s in (whole, parts)), strict=True)
+    )
+
+
 def test_upper_levels_leave_the_lower_ones_as_they_were():
     stack = build(SPEC)
     fit(stack, blobs(), steps=4, level=1, progress=False)
@@ -261,6 +323,10 @@ def test_terms_for_pixels_are_refused_on_codes():
         ({"fold": "first"}, "one of at least two parts"),
         ({"lrr": 1.0}, "no option 'lrr'"),
         ({"level": 3}, "levels 1 to 2"),
+        ({"level": 1, "refine": True}, "leave out one of them"),
+        ({"steps": 2.5}, "a whole number"),
+        ({"seed": 1.5}, "a whole number"),
+        ({"weight_decay": -1.0}, "0 or more"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options, message):
@@ -317,6 +383,36 @@ def test_the_average_follows_its_formula_and_can_stand_in():
     with average.in_place():
         assert torch.allclose(layer.weight, expected)
     assert layer.weight.eq(29).all()
+
+
+def test_the_best_weights_come_with_the_statistics_that_they_were_measured_with():
+    layer = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    average = Average(layer, 0.9)
+    layer(torch.randn(8, 2))
+    best = {name: value.clone() for name, value in average.state().items()}
+    assert {"1.running_mean", "1.running_var", "1.num_batches_tracked"} < best.keys()
+    for _ in range(5):
+        layer(torch.randn(8, 2) + 7)
+    with average.in_place():
+        assert not torch.allclose(layer[1].running_mean, best["1.running_mean"])
+    average.put(best)
+    assert all(torch.equal(value, best[name]) for name, value in layer.state_dict().items())
+    assert average.state(layer[0]).keys() == {"0.weight", "0.bias"}
+    assert "1.running_mean" in average.state(layer[1])
+
+
+def test_a_stack_with_batch_norms_is_the_one_that_was_best(tmp_path, monkeypatch):
+    """However far statistics and weights went afterwards, what comes back has the loss that was the least."""
+    monkeypatch.setattr(loops, "VALIDATIONS", 10)
+    spec = "8x8x1/conv4x4x3(width=4, norm=batch)"
+    stack = train(spec, steps=40, lr=1.0, schedule="constant", out=tmp_path, val=blobs(40), precision="fp32")
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    found = [line["val"] for line in lines if "val" in line]
+    best = min(found, key=lambda val: val["loss"])
+    assert found[-1] != best  # otherwise this says nothing
+    with torch.no_grad():
+        error = nn.functional.mse_loss(stack(blobs(40)), blobs(40)).item()
+    assert error == pytest.approx(best["mse"], rel=1e-4)
 
 
 def test_an_old_average_takes_in_every_fourth_step_and_forgets_as_fast():

@@ -312,6 +312,12 @@ class TestTraining:
         assert torch.allclose(posterior.mean, plain.mean, atol=0.05)
         assert torch.allclose(x_hat.float(), stage.decode(plain.mean), atol=0.05)
 
+    def test_probabilities_are_float32_in_bfloat16(self):
+        """A sigmoid in eight bits is 1 from a number of 6.3 on, and then has no gradient."""
+        stage = build("8x8x1/vlae2x2+bernoulli").level(1).stage
+        with torch.autocast("cpu", torch.bfloat16):
+            assert stage.decode(torch.randn(2, 2, 2)).dtype == torch.float32
+
     def test_in_bfloat16_throughout(self):
         stack = train(SPEC.format(options="") + "+kl", precision="bf16", steps=4)
         assert all(bool(tensor.isfinite().all()) for tensor in stack.state_dict().values())

@@ -85,6 +85,16 @@ def render(
     )  # fmt: skip
 
 
+def renewed(own: bytes, written: str) -> bytes:
+    """The card of a folder: as somebody has made it, who took the mark out of it, or as it is written now.
+
+    Args:
+        own: the card that is there; empty where there is none.
+        written: what `render` came to.
+    """
+    return own if own and MARK.encode() not in own else written.encode()
+
+
 def _metadata(config: Mapping[str, Any], report: Mapping[str, Any] | None, licence: str | None) -> dict[str, Any]:
     names = [name[0] for level in config["levels"] if (name := re.match("[A-Za-z_]+", level["spec"]))]
     metadata: dict[str, Any] = {

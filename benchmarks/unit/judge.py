@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from zoo import files
 from zoo.evaluation.features import Network
+from zoo.seeding import seeded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,8 +33,7 @@ def trained(train: Images, kept: Path) -> Network:
     if train.labels is None:
         raise ValueError(f"{train.name} has no labels to train a judge on")
     channels, height, width = train.shape
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded():
         body, last = _body(channels), nn.Linear(WIDTHS[-1], int(train.labels.max()) + 1)
         if kept.is_file():
             body.load_state_dict(files.read_tensors(kept)[0])

@@ -72,6 +72,8 @@ class Conv(Stage):
     ) -> None:
         code = _checked_code(place, overcomplete=overcomplete)
         super().__init__(place, code)
+        if len(code) == 1 and noise != "local":
+            raise SpecError(f"noise={noise} is laid over a map; conv{code[0]} codes to numbers, each with its own")
         given = {"width": width, "blocks": blocks, "up": up, "norm": norm, "hidden": hidden, "linear": linear}
         options = settle(network, given, place, code)
         if options["width"] < 1 or options.get("hidden", 1) < 1 or options.get("blocks", 0) < 0:
@@ -92,7 +94,7 @@ class Conv(Stage):
         """(B, *code) to (B, C, H, W), pixels about [0, 1] and not clamped."""
         x_hat: Tensor = self.decoder(z)
         if self.place.output == "sigmoid":
-            return torch.sigmoid(2 * x_hat)  # slope 1 at mid-grey: the linear path starts about right here too
+            return torch.sigmoid(2 * x_hat.float())  # slope 1 at mid-grey: the linear path starts about right here too
         return (x_hat + 1) / 2 if self.place.pixels else x_hat
 
     @torch.no_grad()

@@ -64,7 +64,7 @@ class FullyConnected(Stage):
         """(B, code) to (B, *input), pixels about [0, 1] and not clamped."""
         x_hat: Tensor = self.decoder(z).unflatten(1, self.input_shape)
         if self.place.output == "sigmoid":
-            return torch.sigmoid(2 * x_hat)  # slope 1 at mid-grey: the linear path starts about right here too
+            return torch.sigmoid(2 * x_hat.float())  # slope 1 at mid-grey: the linear path starts about right here too
         return (x_hat + 1) / 2 if self.place.pixels else x_hat
 
     @torch.no_grad()

@@ -12,6 +12,7 @@ import torch
 from einops import rearrange
 from torch import nn
 
+from zoo.seeding import seeded
 from zoo_conv.upsampling import Shuffle
 
 if TYPE_CHECKING:
@@ -84,8 +85,7 @@ def principal_components(rows: Tensor, count: int) -> tuple[Tensor, Tensor, Tens
         variances, basis = torch.linalg.eigh((centred.T @ centred).double() / len(rows))
         variances, basis = variances.flip(0)[:rank].to(rows.dtype), basis.flip(1)[:, :rank].to(rows.dtype)
     else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # the method draws random directions; the same rows give the same components
+        with seeded(0, rows.device):  # the method draws random directions; the same rows give the same components
             _, singular, basis = torch.svd_lowrank(centred, q=min(rank + 8, *rows.shape), niter=4)
         variances, basis = singular[:rank].square() / len(rows), basis[:, :rank]
     deviations = variances.clamp_min(0).sqrt()

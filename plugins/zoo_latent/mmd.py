@@ -74,6 +74,8 @@ class MMD(Regularizer):
             raise SpecError(f"pretrain={pretrain}: a number of steps, or 0 for none")
         if kernel not in get_args(Kernel):
             raise SpecError(f"wae_mmd has no kernel {kernel!r}: {nearest(str(kernel), get_args(Kernel))}")
+        if detach and kernel != "rbf":
+            raise SpecError(f"wae_mmd(detach=true): kernel={kernel} has no scale s to detach; add kernel=rbf")
         self.kernel = kernel
         self.biased = biased
         self.detach = detach

@@ -6,6 +6,7 @@ Reduced-rank regression: Izenman (1975), Journal of Multivariate Analysis 5(2); 
 from __future__ import annotations
 
 from functools import partial
+from math import ceil
 from typing import TYPE_CHECKING
 
 import torch
@@ -57,7 +58,7 @@ def _sampled(x: Tensor, target: Tensor, side: int, features: int) -> tuple[Tenso
 
 def _fit(project: nn.Conv2d, decoder: PatchDecoder, x: Tensor, target: Tensor, see: Callable[[Tensor], Tensor]) -> None:
     """Set ``project``, which reads at each place what ``see`` gives there, and the map back."""
-    features = torch.cat([_rows(see(some)) for some in x.split(AT_ONCE)])
+    features = torch.cat([_rows(see(some)) for some in x.tensor_split(ceil(len(x) / AT_ONCE))])  # none of one image
     patches = _rows(pixel_unshuffle(target, decoder.side))
     origin, analysis, mean, synthesis = reduced_rank(features, patches, project.out_channels)
     project.weight.copy_(analysis.reshape(project.weight.shape))

@@ -138,7 +138,7 @@ class BackboneAutoencoder(Stage):
         """(B, *code) to (B, C, H, W), pixels about [0, 1] and not clamped."""
         x_hat: Tensor = self.decoder(z)
         if self.place.output == "sigmoid":
-            return torch.sigmoid(2 * x_hat)  # slope 1 at mid-grey: the linear start is about right here too
+            return torch.sigmoid(2 * x_hat.float())  # slope 1 at mid-grey: the linear start is about right here too
         return (x_hat + 1) / 2 if self.place.pixels else x_hat
 
     def prepare(self, x: Tensor) -> None:

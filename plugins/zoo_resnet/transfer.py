@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 Tune = Literal["all", "frozen", "unfreeze", "gradual"]
 
 NETWORK = "encoder.network"
-NEW = ("decoder", "encoder.project", "encoder.logvar")
+NEW = ("decoder", "encoder.project", "encoder.logvar", "encoder.linear")
 """What no backbone brings along: it learns from the start, and fastest."""
 
 STEP = 2.6

@@ -8,6 +8,7 @@ import torch
 
 from zoo.builder.assembly import assemble
 from zoo.builder.bringing import bring
+from zoo.seeding import seeded
 from zoo.spec import StackSpec, parse
 
 if TYPE_CHECKING:
@@ -44,6 +45,5 @@ def build(spec: str | StackSpec, *, input: tuple[int, int, int] | None = None, s
     bottom = None
     if sentence.levels[0].items[0].brings:
         sentence, bottom = bring(sentence)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed, torch.get_default_device()):
         return assemble(StackSpec(sentence.levels, sentence.input or DEFAULT_INPUT), bottom).eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -110,6 +111,9 @@ def obtain(
         shards = work.sound() if is_read_only(error) else {}
         if len(shards) < max(1, len(work.parts)):
             raise
+        if work.leads and among is not None:  # the others are in `help`, and are told that nothing is missing
+            among.total([0.0] * len(work.parts))
+            among.wait()
         return work.opened([shards[first] for first in sorted(shards)])  # of a cache that others keep for us
     for entry in evict(keep=key.folder):
         say(f"the cache is over its limit of {readable(limit())}: let go of {entry.title}, {readable(entry.bytes)}")
@@ -144,14 +148,14 @@ class _Work:
         if sound and len(sound) < len(parts):
             self.tell(f"{len(sound)} of {len(parts)} shards are there already; going on")
         missing = [part for part in parts if part.start not in sound]
-        if self._leads and self.among is not None:
+        if self.leads and self.among is not None:
             with writing():  # what lies there is damaged or stale, and must not pass for what the others make
                 for part in missing:
                     _path(key.folder, part).unlink(missing_ok=True)
             self.among.total([float(part in missing) for part in parts])
         for first, *others in self._rounds(missing):
             sound[first.start] = self._made(first)
-            if self._leads and self.among is not None:
+            if self.leads and self.among is not None:
                 self.among.wait()
             for part in others:
                 with writing():
@@ -162,11 +166,11 @@ class _Work:
                 index = {"format_version": FORMAT_VERSION, "title": key.title, "key": dict(key.parts),
                          "rows": self.count, "shards": shards}  # fmt: skip
                 files.write_json(key.folder / INDEX, index)
-        with writing():
+        with writing(), suppress(PermissionError):  # in a cache that others keep for us
             os.utime(key.folder / INDEX)  # the time of its last use, by which it may be let go
             for stray in {*key.folder.glob("*.safetensors")} - {key.folder / shard["file"] for shard in sound.values()}:
                 stray.unlink()
-        if self._leads and self.among is not None:
+        if self.leads and self.among is not None:
             self.among.wait()
         return [sound[part.start] for part in parts]
 
@@ -181,7 +185,7 @@ class _Work:
         among.wait()
 
     @property
-    def _leads(self) -> bool:
+    def leads(self) -> bool:
         """Whether other processes make a share of this."""
         return self.among is not None and self.among.rank == 0
 

@@ -38,9 +38,10 @@ def encode(folder: Path, data: str, out: Path) -> None:
     """
     import torch
 
-    from zoo import files
+    from zoo import builder, files
     from zoo.data import images
 
+    folder = builder.locate(folder).folder
     stack = loaded(folder, part="encoder")
     shown = images(data, stack.input_shape, split="all")
     with torch.inference_mode(), _bar(len(shown), "encode") as bar:
@@ -66,8 +67,9 @@ def decode(folder: Path, codes: Path, out: Path) -> None:
     """
     import torch
 
-    from zoo import files
+    from zoo import builder, files
 
+    folder = builder.locate(folder).folder
     stack = loaded(folder, part="decoder")
     path = codes / CODES if codes.is_dir() else codes
     tensors, _ = files.read_tensors(path, lambda key: key == "codes")

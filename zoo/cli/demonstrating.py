@@ -35,7 +35,6 @@ OTHERS = (
     "run.json",
     "history.jsonl",
     "checkpoints",
-    "codes",
     "logs",
 )
 """What a run leaves besides."""

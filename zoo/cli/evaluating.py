@@ -49,6 +49,7 @@ def evaluate(
         raise click.UsageError("--samples and --features go together.")
     from zoo import evaluation, files
 
+    kept = out or (folder if (folder / files.CONFIG).is_file() else None)
     asked: dict[str, Any] = {
         "samples": samples or 0,
         "features": features,
@@ -56,9 +57,10 @@ def evaluate(
         "classifier": classifier,
     }
     report = evaluation.evaluate(loaded(folder), data, progress=True, **asked)
-    if out is None:
-        files.write_report(folder, report)
-    else:
+    if out is not None:
         files.write_json(out, report)
+    elif kept is not None:
+        files.write_report(folder, report)
     click.echo(json.dumps(report, indent=2) if as_json else evaluation.table(report))
-    click.echo(f"The report is in {out or folder}.", err=True)
+    where = "not kept, as this is no folder of yours: --out FILE keeps it" if kept is None else f"in {kept}"
+    click.echo(f"The report is {where}.", err=True)

@@ -16,6 +16,7 @@ from zoo import files
 from zoo.errors import EvaluationError
 from zoo.evaluation.features import Network
 from zoo.evaluation.reconstruction import batches
+from zoo.seeding import seeded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,8 +104,7 @@ def train(train: Images, test: Images, *, seed: int = 0, progress: bool = False)
         EvaluationError: the images have no labels.
     """
     labels = _labels(train)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         made = _made(train.shape, int(labels.max()) + 1)
         parameters = [*made.body.parameters(), *made.top.parameters()]
         steps = EPOCHS * (len(train) // BATCH)

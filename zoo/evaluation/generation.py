@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from zoo.errors import EvaluationError
 from zoo.evaluation.features import features_of, network
+from zoo.seeding import seeded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,8 +73,7 @@ def kernel(real: Tensor, fake: Tensor, *, seed: int) -> dict[str, Any]:
         metric = KernelInceptionDistance(_Features(real.shape[1]), subsets=SUBSETS, subset_size=size)
     metric.update(real.double(), real=True)
     metric.update(fake.double(), real=False)
-    with torch.random.fork_rng(devices=[]):  # it draws its subsets from the global state
-        torch.manual_seed(seed)
+    with seeded(seed):  # it draws its subsets from the global state
         mean, deviation = metric.compute()
     return {"kid": float(mean), "kid_std": float(deviation), "kid_subsets": SUBSETS, "kid_subset_size": size}
 

@@ -38,7 +38,8 @@ def run(recipe: Recipe, bench: Bench) -> Page:
         "stacks, and one batch behind each: take it as a hint."
     )
     ways = {"in codes": two, "in pixels": pixels, "in codes, then in pixels": both, "both levels refined": refined}
-    page.table("The second of two levels", [_way(name, run, bench) for name, run in ways.items()])
+    on = {"in codes, then in pixels": two, "both levels refined": two}
+    page.table("The second of two levels", [_way(name, run, bench, on.get(name)) for name, run in ways.items()])
     page.picture(_curves(two, pixels, both, bench), "Level 2 in codes and in pixels: held-out error in pixels")
     shown = strips({**runs, "two, refined": refined}, bench, "images.png", f"{bench.data}, test")
     page.picture(shown, "Test images, and what comes back")
@@ -68,9 +69,11 @@ def _rows(recipe: Recipe, name: str, runs: dict[str, Run], errors: dict[str, lis
     return rows
 
 
-def _way(name: str, run: Run, bench: Bench) -> dict[str, Any]:
-    last = run.history[-1]
-    return {"trained": name, "steps": last["step"], "seconds": last["seconds"], "MSE": bench.error(run.stack)}
+def _way(name: str, run: Run, bench: Bench, before: Run | None) -> dict[str, Any]:
+    """A row; ``before`` is the run that this one went on from, which has taken steps and time as well."""
+    ends = [part.history[-1] for part in (before, run) if part is not None]
+    steps, seconds = (sum(end[what] for end in ends) for what in ("step", "seconds"))
+    return {"trained": name, "steps": steps, "seconds": seconds, "MSE": bench.error(run.stack)}
 
 
 def _curves(two: Run, pixels: Run, both: Run, bench: Bench) -> Any:

@@ -62,10 +62,11 @@ def _table(bench: Bench, page: Page, name: str, about: Mapping[str, Any]) -> Row
     if runs:
         first = next(iter(runs.values())).stack
         shown, said = bench.test(first, name), _recognised(bench, runs, name, about)
-        rows[ITSELF] = said[ITSELF] | _beside(told.get("originals", {}))
+        of = about.get("reference", name)
+        rows[ITSELF] = said[ITSELF] | _beside(told.get("originals", {}), of)
         for stack, done in runs.items():
             errors = _errors(shown, done.stack)
-            rows[stack] = {**errors, **said[stack], "minutes": done.seconds / 60, **_beside(told.get(stack, {}))}
+            rows[stack] = {**errors, **said[stack], "minutes": done.seconds / 60, **_beside(told.get(stack, {}), of)}
         if "code" in bench.recipe.settings:
             rows[PCA] = _components(bench, first, name)
         page.table(f"{shown.name}, test images", [{"stack": stack, **row} for stack, row in rows.items()])
@@ -143,9 +144,9 @@ def _components(bench: Bench, stack: Stack, name: str) -> dict[str, float]:
     return _errors(bench.test(stack, name), lambda x: model.decode(model.encode(x)).clamp(0, 1))
 
 
-def _beside(told: Mapping[str, float]) -> dict[str, float]:
-    """The source's numbers, as columns of their own."""
-    return {f"the source's {name}": value for name, value in told.items()}
+def _beside(told: Mapping[str, float], of: str) -> dict[str, float]:
+    """The source's numbers of a set of images, as columns of their own."""
+    return {f"the source's {name} ({of})": value for name, value in told.items()}
 
 
 def _picture(bench: Bench, page: Page, shown: Images, runs: Mapping[str, Run]) -> None:

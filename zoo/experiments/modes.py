@@ -12,6 +12,7 @@ from zoo.experiments import flops
 from zoo.experiments.bench import at, batches
 from zoo.pictures.grids import labelled
 from zoo.pictures.lines import Plot, lines
+from zoo.seeding import seeded
 from zoo.spec import StackSpec, parse
 from zoo.training.heads import HeadLearner
 
@@ -146,8 +147,7 @@ def _in_images(run: Run, bench: Bench) -> float:
     """What the head measures of test images once the frozen stage maps it to pixels, per pixel: alike for every way."""
     learner = HeadLearner(run.stack, "pixels").eval()
     shown = bench.test(run.stack).subset(slice(0, 500))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0, run.stack.device):
         total: float = sum(learner(x).total.item() * len(x) for x in batches(shown))
     return total / len(shown)
 

@@ -9,6 +9,7 @@ import torch
 from zoo.experiments.bench import at
 from zoo.experiments.judging import kid
 from zoo.pictures.grids import labelled
+from zoo.seeding import seeded
 
 if TYPE_CHECKING:
     from zoo.experiments.bench import Bench, Run
@@ -57,8 +58,7 @@ def run(recipe: Recipe, bench: Bench) -> Page:
 def _drawn(run: Run, bench: Bench) -> Any:
     """The error where the code is drawn, as in training, and not its mean."""
     shown, total = bench.test(run.stack), 0.0
-    with torch.inference_mode(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with torch.inference_mode(), seeded(0, run.stack.device):
         for start in range(0, len(shown), 250):
             x = shown.batch(slice(start, start + 250))
             x_hat = run.stack.decode(run.stack.posterior(x).sample())

@@ -11,9 +11,9 @@ from zoo.errors import FileError
 from zoo.files.digests import sha256
 from zoo.files.forms import FORMAT_VERSION
 from zoo.files.gate import read_config, read_report
-from zoo.files.texts import CARD, CONFIG, REPORT, write_json, write_text
+from zoo.files.texts import CARD, CONFIG, REPORT, write_json
 from zoo.files.weights import write_tensors
-from zoo.files.writing import exchanging
+from zoo.files.writing import exchanging, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ def write(
     """Write a stack into a folder, which may exist and hold other files.
 
     All of it is written aside first, so a full disk is found out while the old stack is still whole; see `settle`. The
-    report that is there stays if it is of these weights.
+    report that is there stays if it is of these weights, and a card that somebody has made their own stays in any case.
 
     Raises:
         UnwritableError: the disk is full, or the folder may only be read; the folder is as it was.
@@ -45,7 +45,7 @@ def write(
             report = read_report(folder)
         if report is not None:
             write_json(scratch / REPORT, report)
-        write_text(scratch / CARD, card.render(config, report))
+        _write_card(scratch, folder, config, report)
         write_json(scratch / CONFIG, config)
         settle(scratch, folder)
     return folder
@@ -57,7 +57,7 @@ def write_report(folder: str | Path, report: dict[str, Any]) -> Path:
     read_config(folder)  # no folder is made where there is no stack
     with exchanging(folder) as scratch:
         write_json(scratch / REPORT, report)
-        write_text(scratch / CARD, card.render(read_config(folder), report))
+        _write_card(scratch, folder, read_config(folder), report)
         for name in (REPORT, CARD):
             (scratch / name).replace(folder / name)
     return folder / REPORT
@@ -104,6 +104,12 @@ def _write_level(scratch: Path, number: int, weights: dict[str, Tensor]) -> dict
     digest = sha256(written)
     file = written.replace(scratch / f"level-{number}-{digest[:8]}.safetensors")
     return {"file": file.name, "bytes": file.stat().st_size, "sha256": digest}
+
+
+def _write_card(scratch: Path, folder: Path, config: Mapping[str, Any], report: Mapping[str, Any] | None) -> None:
+    own = (folder / CARD).read_bytes() if (folder / CARD).is_file() else b""
+    with replacing(scratch / CARD) as temporary:
+        temporary.write_bytes(card.renewed(own, card.render(config, report)))
 
 
 def _named(folder: Path) -> set[str]:

@@ -123,7 +123,7 @@ def _packed(folder: Path, source: str, licence: str | None) -> Parcel:
         contents[picture] = folder / picture
     own = (folder / files.CARD).read_bytes() if (folder / files.CARD).is_file() else b""
     written = card.render(config, report, source=source, picture=picture, licence=licence)
-    contents[files.CARD] = own if own and card.MARK.encode() not in own else written.encode()
+    contents[files.CARD] = card.renewed(own, written)
     return Parcel(config["spec"], contents, {level["file"]: level["sha256"] for level in config["levels"]})
 
 

@@ -8,6 +8,7 @@ import torch
 
 from zoo.pictures.grids import labelled
 from zoo.rungs import count, place, swap, traverse
+from zoo.seeding import seeded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,6 +128,5 @@ def traversal(
 def _moving(stack: Stack, z: Tensor) -> Tensor:
     """How much images move with each number of the codes about this one, (1, rungs, width): (rungs, width)."""
     around = z + torch.randn(AROUND, *z.shape[1:], generator=torch.Generator().manual_seed(0)).to(z) / 2
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0, z.device):
         return stack.sensitivity(around, len(stack.levels))

@@ -9,6 +9,7 @@ import torch
 
 from zoo.errors import ZooError
 from zoo.interfaces import Head, HeadBatch, Place
+from zoo.seeding import seeded
 from zoo.testing.changes import check_told
 from zoo.testing.requirements import (
     check_declaration,
@@ -22,7 +23,6 @@ from zoo.testing.requirements import (
     require,
     require_scalar,
     require_tensor,
-    seeded,
 )
 
 if TYPE_CHECKING:

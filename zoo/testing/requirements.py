@@ -44,14 +44,6 @@ def during(part: type, action: str) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def seeded(seed: int = 0) -> Iterator[None]:
-    """The same random numbers every time, and the caller's state untouched."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
-
 def check_declaration(part: type[Part], kind: type[Part]) -> None:
     """A concrete class of its kind, with a source, and options that a sentence can give."""
     require(issubclass(part, kind), part, f"is not a {kind.__name__}")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from zoo.errors import ZooError
 from zoo.interfaces import Place, PosteriorKind, Stage
 from zoo.posterior import Posterior
+from zoo.seeding import seeded
 from zoo.testing.changes import check_told
 from zoo.testing.requirements import (
     check_declaration,
@@ -22,7 +23,6 @@ from zoo.testing.requirements import (
     inputs,
     require,
     require_tensor,
-    seeded,
 )
 
 if TYPE_CHECKING:

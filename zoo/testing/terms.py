@@ -12,6 +12,7 @@ from torch import Tensor
 from zoo.errors import ZooError
 from zoo.interfaces import Place, PosteriorKind, Reconstruction, Regularizer, RoundTrip, Term
 from zoo.posterior import Noise, Posterior
+from zoo.seeding import seeded
 from zoo.testing.changes import check_phases, check_told, check_weights
 from zoo.testing.requirements import (
     ConformanceError,
@@ -25,7 +26,6 @@ from zoo.testing.requirements import (
     require,
     require_scalar,
     require_tensor,
-    seeded,
 )
 
 

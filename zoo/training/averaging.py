@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 YOUNG = 100
@@ -21,9 +22,10 @@ whose weights are many beside what a step computes, a pass over all of them is a
 
 
 class Average:
-    """Exponential moving average of a module's parameters.
+    """Exponential moving average of a module's parameters, and the statistics of its batch norms beside it.
 
     The decay starts low, (1 + t) / (10 + t), so that the average of a young run is not held back by its first weights.
+    Statistics are averages already, so they are kept as they are, with the weights that they were measured with.
 
     Args:
         module: whose parameters are averaged.
@@ -35,6 +37,12 @@ class Average:
         self.names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
         self.live: list[Tensor] = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self.averages = [parameter.detach().clone() for parameter in self.live]
+        self.statistics = {
+            f"{name}.{key}": buffer
+            for name, part in module.named_modules()
+            if isinstance(part, nn.modules.batchnorm._BatchNorm)
+            for key, buffer in part.named_buffers()
+        }
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -45,7 +53,7 @@ class Average:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The module holds the average while this lasts."""
+        """The module holds the average while this lasts, in eval mode."""
         own = {name: parameter.detach().clone() for name, parameter in zip(self.names, self.live, strict=True)}
         self.put(self.state())
         try:
@@ -55,15 +63,18 @@ class Average:
 
     @torch.no_grad()
     def put(self, state: dict[str, Tensor]) -> None:
-        """Put these values in place of the weights."""
+        """Put these values in place of the weights, and of those statistics that are among them."""
         if self.live:
             torch._foreach_copy_(self.live, [state[name] for name in self.names])
+        for name in self.statistics.keys() & state.keys():
+            self.statistics[name].copy_(state[name])
 
     def state(self, part: nn.Module | None = None) -> dict[str, Tensor]:
-        """The averages by the parameters' names, of all or of a part of the module."""
-        found = zip(self.names, self.live, self.averages, strict=True)
-        own = None if part is None else {id(parameter) for parameter in part.parameters()}
-        return {name: average for name, live, average in found if own is None or id(live) in own}
+        """The averages and the statistics by their names in the module, of all of it or of a part."""
+        found = [*zip(self.names, self.live, self.averages, strict=True)]
+        found += [(name, buffer, buffer) for name, buffer in self.statistics.items()]
+        own = None if part is None else {id(tensor) for tensor in (*part.parameters(), *part.buffers())}
+        return {name: value for name, live, value in found if own is None or id(live) in own}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Continue from a saved ``state``."""

@@ -39,14 +39,23 @@ def swept_level(stack: Stack, level: int | None) -> int:
         TrainingError: a level below it is not trained.
     """
     trained = [bool(part.trained) for part in stack.lower()]
-    top = len(trained) + (stack.head is not None)
-    level = level or (trained.index(False) + 1 if False in trained else top)
+    level = level or (trained.index(False) + 1 if False in trained else _parts(stack))
+    check_below(stack, level)
+    return level
+
+
+def check_below(stack: Stack, level: int) -> None:
+    """Say now that a level has nothing to learn from yet.
+
+    Raises:
+        TrainingError: a level below it is not trained.
+    """
+    trained = [bool(part.trained) for part in stack.lower()]
     if not all(trained[: level - 1]):
         raise TrainingError(
             f"level {level} learns from the codes of those below, and level {trained.index(False) + 1} is not trained: "
             "train it first, or leave out level"
         )
-    return level
 
 
 def check_labels(stack: Stack, options: Options, shown: list[Images]) -> None:
@@ -71,25 +80,48 @@ def check_levels(stack: Stack, options: Options) -> None:
         TrainingError: there is no such level, or nothing is left to train.
         SpecError: a term wants pixels on a level that learns from codes, or a level has no posterior to draw from.
     """
-    parts = len(stack.levels) + (stack.head is not None)
+    parts = _parts(stack)
     if options.progressive and options.level not in (None, 1):
         raise TrainingError(f"progressive: only level 1 learns from images that grow, not level {options.level}")
     if options.level is not None and not 1 <= options.level <= parts:
         raise TrainingError(f"level {options.level}: {stack.spec} has levels 1 to {parts}")
+    if options.refine and options.level is not None:
+        raise TrainingError(f"refine trains all levels at once, level={options.level} one alone: leave out one of them")
+    if options.refine and not len(stack.levels):
+        raise TrainingError(f"refine: {stack.spec} is a head alone and has no levels to refine")
     if options.level is None and not options.refine and finished(stack) == parts:
         raise TrainingError(
             f"every level of {stack.spec} came trained, so nothing is left to train: put a level on top, or name one "
             "to train on (--level 1, level=1)"
         )
-    upper = stack.head is not None
-    for number, level in reversed([*enumerate(stack.lower(), 1)]):
-        if upper and options.codes == "moments" and level.stage.place.posterior == "point":
-            raise SpecError(
-                f"level {number}, {stack.spec.levels[number - 1]}, has one code for each image and no posterior to "
-                "draw from: leave the levels above on its means, or give it a regularizer with a posterior, as in '+kl'"
-            )
-        upper = True
-        for name, term in level.terms.items():
-            on_codes = number > 1 and options.loss_in == "codes"
-            if on_codes and getattr(term, "needs_pixels", False):
-                raise SpecError(f"{name} on level {number} reads pixels: add --loss-in pixels (loss_in='pixels')")
+    for number in range(parts, 0, -1):
+        if learns(stack, options, number) and number > 1 and _loss_in(stack, options, number) == "codes":
+            _check_on_codes(stack, options, number)
+
+
+def learns(stack: Stack, options: Options, number: int) -> bool:
+    """Whether it is this level's turn: the one that was asked for, else all but those that came finished."""
+    return number == options.level if options.level else number > finished(stack)
+
+
+def _check_on_codes(stack: Stack, options: Options, number: int) -> None:
+    """A level, or a head, that is to learn on the codes of the one below it."""
+    below = stack.level(number - 1)
+    if options.codes == "moments" and below.stage.place.posterior == "point":
+        raise SpecError(
+            f"level {number - 1}, {stack.spec.levels[number - 2]}, has one code for each image and no posterior to "
+            "draw from: leave the levels above on its means, or give it a regularizer with a posterior, as in '+kl'"
+        )
+    for name, term in stack.level(number).terms.items() if number <= len(stack.levels) else ():
+        if getattr(term, "needs_pixels", False):
+            raise SpecError(f"{name} on level {number} reads pixels: add --loss-in pixels (loss_in='pixels')")
+
+
+def _loss_in(stack: Stack, options: Options, number: int) -> str:
+    head = stack.head if number > len(stack.levels) else None
+    return options.loss_in if head is None else head.loss_in or options.loss_in
+
+
+def _parts(stack: Stack) -> int:
+    """The levels, and the head."""
+    return len(stack.levels) + (stack.head is not None)

@@ -16,7 +16,7 @@ from zoo.cache.folder import held_if_free
 from zoo.data import images
 from zoo.errors import TrainingError
 from zoo.training import randomness
-from zoo.training.checks import check_labels, check_levels, chosen, swept_level
+from zoo.training.checks import check_below, check_labels, check_levels, chosen, swept_level
 from zoo.training.interrupts import listening
 from zoo.training.material import Material
 from zoo.training.members import Members, check_together
@@ -64,6 +64,8 @@ def fit(
     """
     asked = chosen(options)
     check_levels(stack, asked)
+    if asked.level is not None and not resume:  # of a run that is resumed, the levels below lie in its checkpoint
+        check_below(stack, asked.level)
     train = images(data, stack.input_shape, split="train", strict=strict)
     held = None if val is None else images(val, stack.input_shape, split="val", strict=strict)
     check_labels(stack, asked, [train, *([] if held is None else [held])])
@@ -113,6 +115,8 @@ def fit_together(
     >>> stacks = zoo.fit_together(stacks, torch.rand(64, 1, 8, 8), steps=2, progress=False)
     """
     asked = check_together(stacks, chosen(options))
+    for stack in stacks:
+        check_levels(stack, asked)
     train = images(data, stacks[0].input_shape, split="train", strict=strict)
     held = None if val is None else images(val, stacks[0].input_shape, split="val", strict=strict)
     material = Material.of(train, held, seed=asked.seed, fold=asked.folds)

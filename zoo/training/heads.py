@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from zoo.interfaces import Head, HeadBatch
-from zoo.training.objectives import Learner, Losses, elements, few
+from zoo.training.objectives import Learner, Losses, elements, encoded, few
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +63,7 @@ class HeadLearner(Learner):
 
     def prepare(self, sample: Tensor, labels: Tensor | None = None) -> None:
         stack = self.stack[0]
-        codes = stack.encode(sample) if self.in_pixels else sample
+        codes = encoded(stack, sample, len(stack.levels)) if self.in_pixels else sample
         if len(stack.levels) and type(self.learns).emphasise is not Head.emphasise:
             self.learns.emphasise(stack.sensitivity(few(codes), len(stack.levels)))
         self.learns.prepare(codes, labels)

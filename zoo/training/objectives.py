@@ -15,6 +15,7 @@ from zoo.errors import RegistryError
 from zoo.growth import View, enlarge
 from zoo.interfaces import Head, HeadBatch, Part, Regularizer, RoundTrip, Stage, Term
 from zoo.phases import Phase
+from zoo.posterior import Posterior
 from zoo.training.weights import Weights
 from zoo.weighing import Numbers
 
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
     from zoo.data.corruption import Corruption
     from zoo.level import Level
     from zoo.phases import Moment
-    from zoo.posterior import Posterior
     from zoo.stack import Stack
 
 
 PROBED = 128
 """Codes at which the pixels' sensitivity to them is measured."""
+ENCODED = 256
+"""Images of a sample that are encoded at once."""
 
 
 @dataclass(frozen=True)
@@ -281,9 +283,8 @@ class LevelInPixels(LevelLearner):
         return self._of_trip(RoundTrip(batch, posterior, z, stack.to_pixels(z, self.number)).float())
 
     def prepare(self, sample: Tensor, labels: Tensor | None = None) -> None:
-        with torch.no_grad():
-            codes = self.stack[0].encode(sample, self.number - 1)
-        super().prepare(codes)
+        if not self.level.trained:
+            super().prepare(encoded(self.stack[0], sample, self.number - 1))
 
 
 class WholeStack(LevelLearner):
@@ -307,7 +308,7 @@ class WholeStack(LevelLearner):
         lower: list[tuple[str, Term, RoundTrip]] = []
         for number, level in enumerate(stack.lower(self.number - 1), 1):
             posterior = level.encode(x)
-            trip = RoundTrip(x, posterior, posterior.mode, x).float()
+            trip = _codes_alone(level, x, posterior)
             lower += [(name, term, trip) for name, term in _lower(number, level)]
             x = posterior.mode
         posterior = self.level.encode(x)
@@ -330,8 +331,22 @@ def _lower(number: int, level: Level) -> list[tuple[str, Term]]:
     return [(f"{number}.{name}", term) for name, term in _terms(level) if isinstance(term, Regularizer)]
 
 
+def _codes_alone(level: Level, x: Tensor, posterior: Posterior) -> RoundTrip:
+    """What regularizers of a lower level read: its posterior and a draw. Its spread, which nobody decodes any more, is
+    detached: pulled to the prior's by a divergence, it would be there alone."""
+    spread = None if posterior.logvar is None else posterior.logvar.detach()
+    posterior = Posterior(posterior.mean, spread, posterior.noise)
+    return RoundTrip(x, posterior, level.draw(posterior), x).float()
+
+
 def _adapts(term: Term) -> bool:
     return type(term).adapt is not Term.adapt or term.weighing.adapts
+
+
+@torch.no_grad()
+def encoded(stack: Stack, images: Tensor, levels: int) -> Tensor:
+    """The codes of a whole sample, some images at a time: what is between pixels and codes is many times as large."""
+    return torch.cat([stack.encode(part, levels) for part in images.split(ENCODED)])
 
 
 def few(sample: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from typing import Any, Literal, get_args, get_type_hints
 
 from zoo.codes import CodeType, Coding, Mode
@@ -93,6 +94,12 @@ class Options:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise TrainingError(f"{'lr' if name == 'rate' else name}={value}: wants more than 0")
+        for name in ("epochs", "steps", "batch_size", "log_every", "views", "seed", "level"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, Integral):
+                raise TrainingError(f"{name}={value!r}: wants a whole number")
+        if self.weight_decay < 0:
+            raise TrainingError(f"weight_decay={self.weight_decay}: wants 0 or more")
         if self.views < 0 or (self.views and not self.augment):
             raise TrainingError(
                 f"views={self.views}: a number of passes over images that augment='flip+shift2' changes"

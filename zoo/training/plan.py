@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from zoo import codes
 from zoo.data.augmentation import Augmented
-from zoo.training.checks import finished
+from zoo.training.checks import learns
 from zoo.training.courses import Course
 from zoo.training.heads import HeadLearner
 from zoo.training.interrupts import InterruptedTrainingError
@@ -81,14 +81,13 @@ class Plan:
                 opens, closes = place == 0, place == len(phases) - 1
                 turn = partial(self._level, level=level, phase=phase, first=place < len(first))
                 yield partial(turn, share=share, opens=opens, closes=closes)
-        if self.options.refine and self.options.level is None:
+        if self.options.refine:
             yield self._refinement
         if stack.head is not None and self._learns(len(levels) + 1):
             yield self._head  # last: it learns the codes that are there to stay
 
     def _learns(self, level: int) -> bool:
-        """Whether it is this level's turn: the one that was asked for, else all but those that came finished."""
-        return level == self.options.level if self.options.level else level > finished(self.stack)
+        return learns(self.stack, self.options, level)
 
     def _level(self, number: int, *, level: int, phase: Phase, first: bool, **turn: Any) -> Course | None:
         if first and self.stack.level(level).trained:

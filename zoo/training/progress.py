@@ -144,7 +144,7 @@ class Reporter:
         """Forget the history after its first ``length`` bytes: what a resumed run will write again."""
         if self.history is not None and self.history.exists():
             with self.history.open("r+b") as file:
-                file.truncate(length)
+                file.truncate(min(length, self.length()))  # one that is shorter is not filled up
 
 
 def trackers(*, lasting: bool) -> list[str]:

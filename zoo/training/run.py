@@ -76,6 +76,10 @@ class Run:
                 f"a batch of {options.batch_size} cannot be shared out among {self.processes.count} processes: "
                 "take a batch size that they divide"
             )
+        if len(material.kept) < self.processes.count:
+            raise TrainingError(
+                f"{len(material.kept)} images cannot be shared out among {self.processes.count} processes: start fewer"
+            )
         self.interrupt: Any = None
         self.gains: bool | None = None
         self.growing: Growing | None = None
@@ -101,6 +105,8 @@ class Run:
 
     def _learn(self, saved: Checkpoint | None) -> None:
         """The courses, from where a checkpoint stands."""
+        for stack in self.stacks:
+            stack.report = None  # it tells of the weights that came in
         if self.lasting:
             self.accelerator.init_trackers("tensorboard")
         # From the start, and not level by level as they are trained: a level that was trained by a process before this

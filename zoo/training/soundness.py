@@ -57,7 +57,6 @@ class Soundness:
         )
 
     def _last_good(self) -> str:
-        saved = None if self.shelf is None else self.shelf.load("last")
-        if self.shelf is None or saved is None:
+        if self.shelf is None or self.shelf.load("last") is None:
             return "No checkpoint was written before it."
-        return f"The last good checkpoint, of step {saved.step}, is in {self.shelf.folder}."
+        return f"The last checkpoint before it is in {self.shelf.folder}."

@@ -29,14 +29,18 @@ ROW, SAMPLES, STEPS, POINTS = 10, 12, 10, 3000
 
 
 def error_curve(
-    recipe: Recipe, errors: dict[tuple[str, int], float], weighed: dict[tuple[str, int, float], float], folder: Path
+    recipe: Recipe,
+    errors: dict[tuple[str, int], float],
+    components: dict[int, float],
+    weighed: dict[tuple[str, int, float], float],
+    folder: Path,
 ) -> Path:
     """Errors by size: one plot of the kinds with the source's and PCA's, one of the weights."""
     sizes = recipe.settings["sizes"]
     ours = {kind: [(size, errors[kind, size]) for size in sizes] for kind in recipe.stacks}
     told = {f"{kind}, the source's": [*zip(sizes, values, strict=False)]
             for kind, values in recipe.reference["error"].items()}  # fmt: skip
-    ours["PCA"] = [*zip(sizes, recipe.settings["pca"], strict=False)]
+    ours["PCA"] = [*components.items()]
     others: dict[str, list[tuple[float, float]]] = {}
     for (kind, size, weight), error in weighed.items():
         others.setdefault(f"{kind}, {weight:g} times its weight", []).append((size, error))
