@@ -16,10 +16,10 @@ RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 HEAD = """# Performance
 
-Every number here stands beside an anchor that was measured in the same run, in turn with it; a ratio is the median of
-those of neighbours, and a bar is what it has to keep. `python -m benchmarks NAME --json benchmarks/results/NAME.json`
-measures again, `python -m benchmarks --page` makes this page of what lies in
-[benchmarks/results](../benchmarks/results); nothing on it is written by hand.
+Every number is measured in turn with a reference, the *anchor*, in the same run. *ratio* is the median over
+neighbouring pairs of measurements, *bar* the limit that it has to keep.
+`python -m benchmarks NAME --json benchmarks/results/NAME.json` measures again, `python -m benchmarks --page` makes
+this page of what lies in [benchmarks/results](../benchmarks/results); nothing on it is written by hand.
 """
 
 

@@ -261,10 +261,18 @@ def test_every_command_has_a_line_of_help():
         assert not command.get_short_help_str(64).endswith("..."), name
 
 
+def below(group, prefix=""):
+    """All commands of a group by the words that call them, each group before what is in it."""
+    for word, command in group.commands.items():
+        yield prefix + word, command
+        if isinstance(command, click.Group):
+            yield from below(command, f"{prefix}{word} ")
+
+
 def listing():
     """The commands as docs/cli.md lists them: made from click, so that the page says what the program does."""
     lines = []
-    for name, command in main.commands.items():
+    for name, command in below(main):
         context = click.Context(command, info_name=f"zoo {name}")
         usage = " ".join(["zoo", name, *command.collect_usage_pieces(context)])
         lines += [f"### {name}", "", "```text", usage, "```", "", re.sub(r" *\n *", "\n", command.help.strip()), ""]

@@ -244,7 +244,7 @@ def test_every_embedding_is_measured_in_the_same_way() -> None:
     assert measured["trust"] == pytest.approx(structure.trust(x_test.flatten(1), z_test, seed=0), abs=1e-3)
     assert rows["pixels"].found["trust"] == 1
     assert rows["UMAP to 3"].test is None
-    assert "pip install 'stackzoo[umap]'" in rows["UMAP to 3"].note
+    assert "pip install umap-learn" in rows["UMAP to 3"].note
     again = evaluation.compare(stacks, "ramps", most=100)
     assert [row.found for row in again.rows] == [row.found for row in found.rows]
     assert torch.equal(again.rows[1].test, rows["random projection to 3"].test)

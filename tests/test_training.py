@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,7 @@ from zoo import files
 from zoo.builder import build, load
 from zoo.errors import RegistryError, SpecError, TrainingError
 from zoo.interfaces import Phase, Place, Regularizer
+from zoo.stack import Stack
 from zoo.training import Options, fit, objectives
 from zoo.training import loop as loops
 from zoo.training.averaging import Average
@@ -488,3 +490,23 @@ def test_a_critic_without_a_loss_is_the_plugins_fault():
     stack.level(1).terms["judge"] = Judge(Place((1, 8, 8), (4,)))
     with pytest.raises(RegistryError, match="Judge owns a critic but no critic_loss"):
         fit(stack, blobs(), steps=2, progress=False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_to_stop_that_comes_after_the_last_step_is_handed_on(number, monkeypatch):
+    """The stack is trained and the caller is asked: a recipe would begin with its next run otherwise."""
+    move, told = Stack.to, []
+    before = signal.signal(number, lambda got, _: told.append(got))
+
+    def asked(stack, *arguments, **options):
+        if arguments == ("cpu",):  # after everything else
+            signal.raise_signal(number)
+        return move(stack, *arguments, **options)
+
+    monkeypatch.setattr(Stack, "to", asked)
+    try:
+        stack = fit(build("8x8x1/fc2(hidden=[8])"), blobs(), steps=2, progress=False)
+    finally:
+        signal.signal(number, before)
+    assert stack.level(1).trained
+    assert told == [number]

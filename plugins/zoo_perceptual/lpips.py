@@ -34,8 +34,7 @@ class LPIPS(Reconstruction):
     The activations of five layers, or of the first of them, each scaled to length 1 over its channels; their squared
     differences, weighted by channel, averaged over pixels and summed over layers. It is the number of the package
     ``lpips``, version 0.1, which the weights of the channels come from: install it by
-    ``pip install 'stackzoo[lpips]'``. They are saved with the stack, as the network is, so who loads one needs no
-    package.
+    ``pip install lpips``. They are saved with the stack, as the network is, so who loads one needs no package.
 
     D, the elements of an image, puts the number on the scale of the terms that are in nats per image.
 
@@ -110,7 +109,7 @@ def _calibrated(net: Net) -> list[Tensor]:
         from lpips import LPIPS as Package  # noqa: N811
     except ImportError as error:
         raise SpecError(
-            "lpips takes the package of that name: pip install 'stackzoo[lpips]'; calibrated=false does without"
+            "lpips takes the package of that name: pip install lpips; calibrated=false does without"
         ) from error
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it asks torchvision in words of yesterday

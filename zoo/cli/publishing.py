@@ -79,7 +79,7 @@ def verify(names: tuple[str, ...], *, data_root: Path | None, path: Path | None,
     """Check published stages: files, hashes and measured numbers.
 
     All of them, or those of these names. Every number that was recorded is measured again, and may differ by 1e-4 of
-    it. The exit code is 1 when anything is wrong; that images are not on this machine is not, unless --strict.
+    it. The exit code is 1 when anything is wrong; images that are not on this machine count with --strict alone.
     """
     from accelerate.state import PartialState
 

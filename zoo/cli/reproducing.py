@@ -23,7 +23,12 @@ def _named(text: str) -> tuple[str, str]:
 @click.command()
 @click.argument("name", metavar="[NAME|FILE.toml]", required=False)
 @click.option("--data", metavar="NAME|DIR|FILE", help="Images to train and measure on.", show_default="the recipe's")
-@click.option("--quick", is_flag=True, help="A minute or two, to see that it runs; the numbers mean nothing.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="A small run, in minutes, to see that it works; its numbers mean nothing. modern-practice takes an hour, and "
+    "its numbers count.",
+)
 @click.option("--out", type=FOLDER, metavar="DIR", help="Where runs, page and pictures go.",
               show_default="runs/reproduce-NAME")  # fmt: skip
 @click.option("--file", "brought", type=_named, multiple=True, metavar="NAME=FILE",

@@ -62,8 +62,8 @@ def nearest(target: str, source: str, data: str, count: int, out: Path, *, as_js
 @click.command()
 @click.argument("target", metavar="DIR", shell_complete=complete_saved)
 @click.argument("data", metavar="FOLDER", type=click.Path())
-@click.option("--train", metavar="NAME|DIR|FILE", help="Images that are normal; their training part is.",
-              show_default="FOLDER itself, of which most are")  # fmt: skip
+@click.option("--train", metavar="NAME|DIR|FILE", help="Normal images to compare with; their training part.",
+              show_default="FOLDER itself, taken to be mostly normal")  # fmt: skip
 @click.option("--split", type=click.Choice(["train", "val", "test", "all"]), default="all", show_default=True,
               help="The part of FOLDER.")  # fmt: skip
 @click.option("--by", type=click.Choice(["score", "error", "distance"]), default="score", show_default=True,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 UMAP_OPTIONS = {"n_neighbors": 5, "min_dist": 0.1, "init": "random"}
-WITHOUT_UMAP = "takes umap-learn, which is not installed: pip install 'stackzoo[umap]'"
+WITHOUT_UMAP = "takes umap-learn, which is not installed: pip install umap-learn"
 
 
 def projected(x: Tensor, x_test: Tensor, width: int, *, seed: int) -> tuple[Tensor, Tensor]:

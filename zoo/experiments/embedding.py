@@ -171,7 +171,7 @@ def _judge_codes(
     page.claim(
         "UMAP does about as well as the codes (within 0.02)",
         None if umap is None else abs(umap - codes) <= 0.02,
-        "umap-learn is not installed: pip install 'stackzoo[umap]'" if umap is None else f"{umap:.4f}",
+        "umap-learn is not installed: pip install umap-learn" if umap is None else f"{umap:.4f}",
     )
 
 

@@ -22,16 +22,21 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.asked = False
+        self.signal = signal.SIGINT
 
-    def __call__(self, *_: Any) -> None:
+    def __call__(self, number: int, *_: Any) -> None:
         if self.asked:
             raise KeyboardInterrupt
-        self.asked = True
+        self.asked, self.signal = True, signal.Signals(number)
 
 
 @contextmanager
 def listening() -> Iterator[Interrupt]:
-    """Take Ctrl-C (SIGINT) and SIGTERM as a request while this lasts; outside the main thread nothing changes."""
+    """Take Ctrl-C (SIGINT) and SIGTERM as a request while this lasts; outside the main thread nothing changes.
+
+    A request that came when no step was left to stop before is handed on afterwards: a recipe would begin with its
+    next run otherwise.
+    """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
@@ -42,3 +47,5 @@ def listening() -> Iterator[Interrupt]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if interrupt.asked:
+        signal.raise_signal(interrupt.signal)
