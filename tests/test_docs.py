@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
+import os
 import re
 import shlex
 import tomllib
@@ -292,3 +294,40 @@ def test_the_changelog_is_in_order():
     numbers = [tuple(map(int, version)) for version in versions]
     assert numbers
     assert all(newer > older for newer, older in pairwise(numbers))
+
+
+FUNCTIONS = ("build", "load", "fit", "fit_together", "find_lr", "evaluate", "parse", "list")
+METHODS = ("encode", "decode", "posterior", "sample", "similar", "save", "push_to_hub")
+
+
+def told():
+    """The public functions, the options of a training and a stack's methods, as docs/python.md lists them."""
+    things = [(f"zoo.{name}", getattr(zoo, name)) for name in FUNCTIONS]
+    things += [("zoo.training.Options", training.Options)]
+    things += [(f"zoo.Stack.{name}", getattr(zoo.Stack, name)) for name in METHODS]
+    lines = []
+    for name, thing in things:
+        text, _, _ = inspect.getdoc(thing).partition("\n>>> ")
+        lines += [f"## {name}", "", "```text", name + untyped(thing), "", text.rstrip(), "```", ""]
+    return "\n".join(lines)
+
+
+def untyped(thing):
+    """How it is called, without types; nothing for a class, whose text has all that it takes."""
+    if isinstance(thing, type):
+        return ""
+    signature = inspect.signature(thing)
+    parameters = [each.replace(annotation=inspect.Parameter.empty) for each in signature.parameters.values()]
+    return str(signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty))
+
+
+def test_the_page_lists_the_functions():
+    """After a change: ZOO_WRITE_DOCS=1 pytest tests/test_docs.py -k functions, and read the difference."""
+    page = ROOT / "docs" / "python.md"
+    begin, end = "<!-- names: made by tests/test_docs.py -->\n", "<!-- end of names -->\n"
+    before, _, rest = page.read_text("utf-8").partition(begin)
+    shown, _, after = rest.partition(end)
+    if os.environ.get("ZOO_WRITE_DOCS"):
+        page.write_text(f"{before}{begin}\n{told()}\n{end}{after}", "utf-8")
+        return
+    assert shown.strip() == told().strip(), "run ZOO_WRITE_DOCS=1 pytest tests/test_docs.py -k functions"
