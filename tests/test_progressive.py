@@ -132,7 +132,7 @@ class TestLayers:
 
 
 class TestPhases:
-    def test_a_third_for_smaller_images_and_new_layers_alone_first(self):
+    def test_a_sixth_for_smaller_images_and_new_layers_alone_first(self):
         stack = build(MAP)
         with growing(stack, (4, 8)) as found:
             phases = found.phases([], stack.level(1).stage.phases())
@@ -140,7 +140,7 @@ class TestPhases:
         assert [phase.name for phase in phases] == names
         assert [phase.size for phase in phases] == [(4, 4), (8, 8), (8, 8), (16, 16), (16, 16)]
         assert [phase.before for phase in phases] == [None, (4, 4), None, (8, 8), None]
-        assert [phase.share for phase in phases] == pytest.approx([1 / 6, 1 / 30, 4 / 30, 2 / 15, 8 / 15])
+        assert [phase.share for phase in phases] == pytest.approx([1 / 12, 1 / 120, 9 / 120, 1 / 12, 3 / 4])
         assert [phase.rates is not None for phase in phases] == [False, True, False, True, False]
 
     def test_those_of_terms_come_first_and_the_stages_own_last(self):
