@@ -250,7 +250,7 @@ class TestPlayers:
 
         monkeypatch.setattr(Player, "step", watched)
         stack = build(PIXELS)
-        train(stack=stack, level=2, steps=1)
+        train(stack=stack, steps=1)
         assert 0 < dict(sizes)["head"] < 1  # k is 0 in the first step, so this is the mean error of a pixel
 
 
