@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from loopback.fixtures import REPORT, SPEC
 
 import zoo
-from zoo import card, evaluation
+from zoo import card, evaluation, files
 from zoo.data import images
 
 
@@ -132,3 +133,20 @@ def _check_odd(config, odd):
 )
 def test_reports_of_another_form(config, report):
     front(card.render(config, report))
+
+
+def test_a_card_without_its_mark_is_its_owners(tmp_path):
+    """Its text says so; saving, evaluating and pushing keep to it."""
+    stack = zoo.build("8x8x1/fc2(hidden=[8])")
+    stack.save(tmp_path)
+    page = tmp_path / "README.md"
+    mine = page.read_text("utf-8").replace(card.MARK, "Mine, of Tuesday.").encode() + b"\xff"
+    page.write_bytes(mine)
+    files.write_report(tmp_path, {"summary": "of the same weights"})
+    assert page.read_bytes() == mine
+    assert json.loads((tmp_path / "report.json").read_text())["summary"] == "of the same weights"
+    zoo.build("8x8x1/fc2(hidden=[8])", seed=1).save(tmp_path)
+    assert page.read_bytes() == mine
+    page.unlink()
+    stack.save(tmp_path)
+    assert card.MARK in page.read_text("utf-8")

@@ -77,6 +77,19 @@ def test_eval_to_a_file_leaves_the_stack_as_it_is(run, photos, tmp_path):
     assert {path.name: path.stat().st_mtime_ns for path in run.iterdir()} == before
 
 
+def test_a_published_stage_is_measured_and_encodes_like_a_folder(photos, tmp_path):
+    name = "conv7x7x10.fashion_mnist"
+    told = zoo("eval", name, "--data", photos)
+    assert "end to end" in told.stdout or "level 1" in told.stdout
+    assert "not kept, as this is no folder of yours: --out FILE keeps it" in told.stderr
+    zoo("eval", name, "--data", photos, "--out", tmp_path / "report.json")
+    assert json.loads((tmp_path / "report.json").read_text())["levels"]
+    zoo("encode", name, "--data", photos, "--out", tmp_path / "codes")
+    assert len(json.loads((tmp_path / "codes" / "files.json").read_text())["weights"]) == 1
+    zoo("decode", name, tmp_path / "codes", "--out", tmp_path / "images")
+    assert len([*(tmp_path / "images").iterdir()]) == 40
+
+
 def test_sample(run, tmp_path):
     pictures = [tmp_path / f"{name}.png" for name in "abc"]
     for picture, seed in zip(pictures, (1, 1, 2), strict=True):

@@ -16,7 +16,7 @@ from zoo.builder import build, load
 from zoo.errors import RegistryError, SpecError, TrainingError
 from zoo.interfaces import Phase, Place, Regularizer
 from zoo.stack import Stack
-from zoo.training import Options, fit, objectives
+from zoo.training import HISTORY, Options, fit, objectives
 from zoo.training import loop as loops
 from zoo.training.averaging import Average
 from zoo.training.checkpoints import Checkpoint, Shelf
@@ -24,6 +24,7 @@ from zoo.training.checks import check_levels
 from zoo.training.heads import HeadLearner
 from zoo.training.objectives import LevelInCodes, LevelInPixels
 from zoo.training.precision import equal, gains
+from zoo.training.progress import Reporter
 from zoo.training.schedules import budget, momentum, rate
 
 SPEC = "8x8x1/conv4x4x3(width=4, blocks=1)/fc4(hidden=[16])+wae_mmd"
@@ -510,3 +511,11 @@ def test_a_request_to_stop_that_comes_after_the_last_step_is_handed_on(number, m
         signal.signal(number, before)
     assert stack.level(1).trained
     assert told == [number]
+
+
+def test_a_history_that_is_shorter_than_a_checkpoint_says_is_not_filled_up(tmp_path):
+    reporter = Reporter(tmp_path, SimpleNamespace(is_main_process=True), visible=False)
+    (tmp_path / HISTORY).write_bytes(b"{}\n{}\n")
+    for length, left in ((100, 6), (3, 3)):
+        reporter.cut(length)
+        assert (tmp_path / HISTORY).stat().st_size == left

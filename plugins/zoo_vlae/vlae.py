@@ -110,9 +110,9 @@ class VariationalLadder(Stage):
         """(B, rungs, width) to (B, *input); pixels in [0, 1], codes unbounded."""
         y: Tensor = self.decoder(z.flip(1) if self.order == "inverted" else z)
         y = y.reshape(len(z), *self.input_shape)
-        return (
-            torch.sigmoid(2 * y.float()) if self.place.pixels else y
-        )  # (tanh(y) + 1) / 2: both sources bound their pixels
+        if self.place.pixels:
+            return torch.sigmoid(2 * y.float())  # (tanh(y) + 1) / 2: both sources bound their pixels
+        return y
 
 
 def _checked_code(place: Place, *, overcomplete: bool) -> tuple[int, int]:

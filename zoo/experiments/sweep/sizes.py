@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -116,8 +117,9 @@ def _components(recipe: Recipe, bench: Bench, stack: Stack) -> dict[int, float]:
     train, test = images(bench.data, stack.input_shape, split="train"), bench.test(stack)
     some = train.batch(spread(train, COMPONENTS_FROM))
     models = {size: pca.fit(some, (size,), seed=0) for size in recipe.settings["sizes"]}
+    count = len(test) * prod(test.shape)
     return {
-        size: sum(((model.decode(model.encode(x)) - x) ** 2).sum().item() for x in batches(test)) / test.pixels.numel()
+        size: sum((model.decode(model.encode(x)) - x).square().sum().item() for x in batches(test)) / count
         for size, model in models.items()
     }
 
