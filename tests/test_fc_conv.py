@@ -94,6 +94,6 @@ def test_it_learns():
     x = torch.zeros(256, 1, 8, 8)
     x[:128, :, :, :4] = 1
     x[128:, :, 4:] = 1
-    stack = fit(build("8x8x1/fc_conv2(down=8, up=8)+bernoulli"), x, steps=150, lr=1e-2, batch_size=32, progress=False)
+    stack = fit(build("8x8x1/fc_conv2(down=16, up=16)+bernoulli"), x, steps=150, lr=1e-2, batch_size=32, progress=False)
     with torch.inference_mode():
         assert (stack(x) - x).square().mean() < 0.01

@@ -388,20 +388,20 @@ def test_the_average_follows_its_formula_and_can_stand_in():
     assert layer.weight.eq(29).all()
 
 
-def test_the_best_weights_come_with_the_statistics_that_they_were_measured_with():
-    layer = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-    average = Average(layer, 0.9)
-    layer(torch.randn(8, 2))
-    best = {name: value.clone() for name, value in average.state().items()}
-    assert {"1.running_mean", "1.running_var", "1.num_batches_tracked"} < best.keys()
-    for _ in range(5):
-        layer(torch.randn(8, 2) + 7)
+def test_statistics_of_batch_norms_are_averaged_like_the_weights_that_they_go_with():
+    layer = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3, momentum=1.0))
+    average, expected = Average(layer, 0.9), layer[1].running_mean.clone()
+    for step in range(5):
+        layer(torch.randn(8, 2) + step)
+        average.update(step)
+        expected.lerp_(layer[1].running_mean, 1 - min(0.9, (1 + step) / (10 + step)))
+    own = layer[1].running_mean.clone()
     with average.in_place():
-        assert not torch.allclose(layer[1].running_mean, best["1.running_mean"])
-    average.put(best)
-    assert all(torch.equal(value, best[name]) for name, value in layer.state_dict().items())
+        assert torch.allclose(layer[1].running_mean, expected)
+    assert torch.equal(layer[1].running_mean, own)
+    assert {"1.running_mean", "1.running_var"} < average.state().keys()
     assert average.state(layer[0]).keys() == {"0.weight", "0.bias"}
-    assert "1.running_mean" in average.state(layer[1])
+    assert average.state(layer[1]).keys() == {"1.weight", "1.bias", "1.running_mean", "1.running_var"}
 
 
 def test_a_stack_with_batch_norms_is_the_one_that_was_best(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from torch import nn
 
 from zoo.errors import SpecError
 from zoo.interfaces import Place, Stage
+from zoo.outputs import probability
 from zoo.posterior import Noise, Posterior
 from zoo_conv import growing
 from zoo_conv.blocks import Norm  # noqa: TC001 - `build` reads the annotations
@@ -94,7 +95,7 @@ class Conv(Stage):
         """(B, *code) to (B, C, H, W), pixels about [0, 1] and not clamped."""
         x_hat: Tensor = self.decoder(z)
         if self.place.output == "sigmoid":
-            return torch.sigmoid(2 * x_hat.float())  # slope 1 at mid-grey: the linear path starts about right here too
+            return probability(x_hat)
         return (x_hat + 1) / 2 if self.place.pixels else x_hat
 
     @torch.no_grad()

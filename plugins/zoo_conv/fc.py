@@ -10,6 +10,7 @@ from torch import nn
 
 from zoo.errors import SpecError
 from zoo.interfaces import Place, Stage
+from zoo.outputs import probability
 from zoo.posterior import Posterior, log_variance
 from zoo_conv.blocks import zeroed
 from zoo_conv.projection import fit_vectors
@@ -64,7 +65,7 @@ class FullyConnected(Stage):
         """(B, code) to (B, *input), pixels about [0, 1] and not clamped."""
         x_hat: Tensor = self.decoder(z).unflatten(1, self.input_shape)
         if self.place.output == "sigmoid":
-            return torch.sigmoid(2 * x_hat.float())  # slope 1 at mid-grey: the linear path starts about right here too
+            return probability(x_hat)
         return (x_hat + 1) / 2 if self.place.pixels else x_hat
 
     @torch.no_grad()

@@ -10,6 +10,7 @@ import torch
 
 from zoo.errors import SpecError
 from zoo.interfaces import Place, Stage
+from zoo.outputs import probability
 from zoo.posterior import Noise, Posterior
 from zoo_resnet import backbone as networks
 from zoo_resnet import regression, transfer
@@ -138,7 +139,7 @@ class BackboneAutoencoder(Stage):
         """(B, *code) to (B, C, H, W), pixels about [0, 1] and not clamped."""
         x_hat: Tensor = self.decoder(z)
         if self.place.output == "sigmoid":
-            return torch.sigmoid(2 * x_hat.float())  # slope 1 at mid-grey: the linear start is about right here too
+            return probability(x_hat)
         return (x_hat + 1) / 2 if self.place.pixels else x_hat
 
     def prepare(self, x: Tensor) -> None:

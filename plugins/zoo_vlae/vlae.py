@@ -5,18 +5,16 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
-from torch import nn
-
 from zoo.errors import SpecError
 from zoo.interfaces import Place, Stage
+from zoo.outputs import probability
 from zoo.posterior import Posterior
 from zoo_vlae.ladder import LadderDecoder, LadderEncoder, Merge
 from zoo_vlae.layers import Layers, Norm, PaperLayers, SeluLayers
 from zoo_vlae.steps import paper_steps, selu_steps, shared_out
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from zoo.interfaces import Shape
     from zoo_vlae.steps import Map
@@ -110,9 +108,7 @@ class VariationalLadder(Stage):
         """(B, rungs, width) to (B, *input); pixels in [0, 1], codes unbounded."""
         y: Tensor = self.decoder(z.flip(1) if self.order == "inverted" else z)
         y = y.reshape(len(z), *self.input_shape)
-        if self.place.pixels:
-            return torch.sigmoid(2 * y.float())  # (tanh(y) + 1) / 2: both sources bound their pixels
-        return y
+        return probability(y) if self.place.pixels else y  # both sources bound their pixels
 
 
 def _checked_code(place: Place, *, overcomplete: bool) -> tuple[int, int]:

@@ -22,10 +22,11 @@ whose weights are many beside what a step computes, a pass over all of them is a
 
 
 class Average:
-    """Exponential moving average of a module's parameters, and the statistics of its batch norms beside it.
+    """Exponential moving average of a module's parameters, and of the statistics of its batch norms.
 
     The decay starts low, (1 + t) / (10 + t), so that the average of a young run is not held back by its first weights.
-    Statistics are averages already, so they are kept as they are, with the weights that they were measured with.
+    Statistics are averages already, but of the weights as they are: with those of the average, which lag behind, go
+    statistics that lag as far.
 
     Args:
         module: whose parameters are averaged.
@@ -34,15 +35,11 @@ class Average:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
-        self.live: list[Tensor] = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self.averages = [parameter.detach().clone() for parameter in self.live]
-        self.statistics = {
-            f"{name}.{key}": buffer
-            for name, part in module.named_modules()
-            if isinstance(part, nn.modules.batchnorm._BatchNorm)
-            for key, buffer in part.named_buffers()
-        }
+        learned = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+        found = {**learned, **_statistics(module)}
+        self.names: list[str] = [*found]
+        self.live: list[Tensor] = [*found.values()]
+        self.averages = [tensor.detach().clone() for tensor in self.live]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -53,8 +50,8 @@ class Average:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The module holds the average while this lasts, in eval mode."""
-        own = {name: parameter.detach().clone() for name, parameter in zip(self.names, self.live, strict=True)}
+        """The module holds the average while this lasts."""
+        own = {name: live.detach().clone() for name, live in zip(self.names, self.live, strict=True)}
         self.put(self.state())
         try:
             yield
@@ -63,21 +60,29 @@ class Average:
 
     @torch.no_grad()
     def put(self, state: dict[str, Tensor]) -> None:
-        """Put these values in place of the weights, and of those statistics that are among them."""
+        """Put these values in place of the weights and the statistics."""
         if self.live:
             torch._foreach_copy_(self.live, [state[name] for name in self.names])
-        for name in self.statistics.keys() & state.keys():
-            self.statistics[name].copy_(state[name])
 
     def state(self, part: nn.Module | None = None) -> dict[str, Tensor]:
-        """The averages and the statistics by their names in the module, of all of it or of a part."""
-        found = [*zip(self.names, self.live, self.averages, strict=True)]
-        found += [(name, buffer, buffer) for name, buffer in self.statistics.items()]
+        """The averages by their names in the module, of all of it or of a part."""
+        found = zip(self.names, self.live, self.averages, strict=True)
         own = None if part is None else {id(tensor) for tensor in (*part.parameters(), *part.buffers())}
-        return {name: value for name, live, value in found if own is None or id(live) in own}
+        return {name: average for name, live, average in found if own is None or id(live) in own}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Continue from a saved ``state``."""
         self.averages = [
             torch.empty_like(live).copy_(state[name]) for name, live in zip(self.names, self.live, strict=True)
         ]
+
+
+def _statistics(module: nn.Module) -> dict[str, Tensor]:
+    """The running means and variances of all batch norms, by their names."""
+    return {
+        f"{name}.{key}" if name else key: buffer
+        for name, part in module.named_modules()
+        if isinstance(part, nn.modules.batchnorm._BatchNorm)
+        for key, buffer in part.named_buffers()
+        if buffer.is_floating_point()
+    }
