@@ -269,9 +269,6 @@ def test_what_it_refuses():
     for option in ({"width": 0}, {"blocks": 0}, {"steps": 0}, {"drop": 1.0}):
         with pytest.raises(SpecError, match=next(iter(option))):
             Flow(PLACE, **option)
-    for option in ({"drop": 0.2}, {"guidance": 1.0}):
-        with pytest.raises(SpecError, match="are for classes=true"):
-            Flow(PLACE, **option)
     with pytest.raises(SpecError, match="add guidance=1"):
         Flow(PLACE, classes=True, drop=0.0)
     assert Flow(PLACE, classes=True, drop=0.0, guidance=1.0).drop == 0

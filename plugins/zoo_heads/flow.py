@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 LARGEST_LINEAR = 4096  # numbers per code: the axes of 4096^2 are 64 MiB in the saved file
 NONE = -1  # what stands for no label
-DROP, GUIDANCE = 0.1, 2.0  # of one that learns by class
 
 
 class Flow(Head):
@@ -66,8 +65,8 @@ class Flow(Head):
         linear: bool | None = None,
         steps: int = 24,
         classes: bool = False,
-        drop: float = DROP,
-        guidance: float = GUIDANCE,
+        drop: float = 0.1,
+        guidance: float = 2.0,
     ) -> None:
         super().__init__(place)
         shape, size = place.input_shape, math.prod(place.input_shape)
@@ -87,8 +86,6 @@ class Flow(Head):
             raise SpecError(f"flow(drop={drop}): a part of the labels, at least 0 and below 1")
         if classes and drop == 0 and guidance != 1:
             raise SpecError("flow(drop=0) never learns without labels, which guidance steers away from: add guidance=1")
-        if not classes and (drop, guidance) != (DROP, GUIDANCE):
-            raise SpecError("flow: drop and guidance are for classes=true")
         self.steps, self.drop, self.guidance, self.labelled = steps, drop, guidance, classes
         self.gaussian = Gaussian(size) if self.linear else None
         self.network = Network(shape, width=self.width, blocks=blocks, classes=classes)
