@@ -97,7 +97,7 @@ class TestModernPractice:
             0.004301,
             None,
         ]
-        assert rows[0]["the source's accuracy"] == 0.8179
+        assert rows[0]["the source's accuracy (cifar10)"] == 0.8179
         verdicts = {claim.text.partition(":")[0]: claim.verdict for claim in page.claims}
         assert verdicts["feature loss"] != "open"  # both its claims can be judged
         assert verdicts["pixel shuffle"] == "open"  # it is no row here
