@@ -14,6 +14,7 @@ from typing import get_args, get_type_hints
 import click
 import pytest
 from click.testing import CliRunner
+from pages import check_made
 
 from zoo import registry
 from zoo.cli import main
@@ -285,13 +286,8 @@ def listing():
 
 def test_the_page_lists_the_commands():
     """After a change: ZOO_WRITE_DOCS=1 pytest tests/test_cli.py -k page, and read the difference."""
-    begin, end = "<!-- commands: made by tests/test_cli.py -->\n", "<!-- end of commands -->\n"
-    before, _, rest = PAGE.read_text("utf-8").partition(begin)
-    shown, _, after = rest.partition(end)
-    if os.environ.get("ZOO_WRITE_DOCS"):
-        PAGE.write_text(f"{before}{begin}\n{listing()}\n{end}{after}", "utf-8")
-        return
-    assert shown.strip() == listing().strip(), "run ZOO_WRITE_DOCS=1 pytest tests/test_cli.py -k page"
+    how = "pytest tests/test_cli.py -k page"
+    check_made(PAGE, "commands: made by tests/test_cli.py", "end of commands", listing(), how)
 
 
 # -- names of files --------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
-import os
 import re
 import shlex
 import tomllib
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import click
 import pytest
+from pages import check_made
 
 import zoo
 from zoo import evaluation, registry, training
@@ -323,11 +323,5 @@ def untyped(thing):
 
 def test_the_page_lists_the_functions():
     """After a change: ZOO_WRITE_DOCS=1 pytest tests/test_docs.py -k functions, and read the difference."""
-    page = ROOT / "docs" / "python.md"
-    begin, end = "<!-- names: made by tests/test_docs.py -->\n", "<!-- end of names -->\n"
-    before, _, rest = page.read_text("utf-8").partition(begin)
-    shown, _, after = rest.partition(end)
-    if os.environ.get("ZOO_WRITE_DOCS"):
-        page.write_text(f"{before}{begin}\n{told()}\n{end}{after}", "utf-8")
-        return
-    assert shown.strip() == told().strip(), "run ZOO_WRITE_DOCS=1 pytest tests/test_docs.py -k functions"
+    page, how = ROOT / "docs" / "python.md", "pytest tests/test_docs.py -k functions"
+    check_made(page, "names: made by tests/test_docs.py", "end of names", told(), how)
