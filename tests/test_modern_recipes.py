@@ -48,8 +48,7 @@ def modern(**settings):
     """The recipe with its rows, its numbers and its claims, and the least work."""
     recipe = experiments.read("modern-practice")
     sets = {"sample": {"classifiers": ["resnet8_cifar10={judge}"], "reference": "cifar10"}}
-    own = {"options": {"progressive": {"progressive": [8]}}, "sets": sets, "images": 300, "held_out": 20, "code": 12,
-           "components_from": 200}  # fmt: skip
+    own = {"options": {"progressive": {"progressive": [8]}}, "sets": sets, "images": 300, "held_out": 20, "code": 12}
     return replace(
         recipe, data="sample", stacks=ROWS, training={"steps": 6, "batch_size": 16}, quick=True,
         settings=recipe.settings | own | settings, files={"encoder": "an encoder", "judge": "a classifier"},
@@ -79,6 +78,10 @@ class TestModernPractice:
         assert (quick.training, quick.stacks, quick.data) == (whole.training, whole.stacks, whole.data)
         assert quick.settings["images"] == 10_000
         assert "images" not in whole.settings
+
+    def test_principal_components_are_of_the_images_that_stacks_learn_from(self, tmp_path):
+        bench = Bench(modern(images=100), "sample", tmp_path, progress=False)
+        assert bench.components(build("16x16x3/fc4"), 12).inputs == 100
 
     def test_all_rows_with_all_files(self, tmp_path, brought):
         page = experiments.reproduce(modern(quick_counts=True), out=tmp_path / "out", brought=brought, progress=False)

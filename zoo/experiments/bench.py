@@ -17,7 +17,7 @@ import torch
 from zoo import builder, codes, files, training
 from zoo.data import images
 from zoo.errors import RecipeError
-from zoo.evaluation import classifier
+from zoo.evaluation import classifier, pca
 from zoo.evaluation.protocol import measuring
 from zoo.experiments.page import Page
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from zoo.stack import Stack
 
 AT_ONCE = 250
+COMPONENTS_FROM = 20_000
+"""Images that principal components are found from, at most."""
 TOOK = "took.json"  # beside a finished run: how long it took
 
 
@@ -171,6 +173,12 @@ class Bench:
             for x in batches(shown):
                 total += (stack.decode(stack.encode(x, levels), levels) - x).square().mean().item() * len(x)
         return total / len(shown)
+
+    def components(self, stack: Stack, width: int, data: str | None = None) -> pca.Pca:
+        """So many principal components of the images that a stack learns from."""
+        learned, _ = self._divided(stack, data)
+        found = images(learned, stack.input_shape, split="train")
+        return pca.fit(found.batch(spread(found, COMPONENTS_FROM)), (width,), seed=0)
 
     def judge(self, stack: Stack) -> classifier.Classifier:
         """A classifier of the experiment's images, trained once."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from zoo.data import images
-from zoo.evaluation import pca, recognition
+from zoo.evaluation import recognition
 from zoo.evaluation.protocol import measuring
 from zoo.evaluation.reconstruction import compare
 from zoo.experiments.bench import as_file, batches, spread
@@ -68,8 +68,11 @@ def _table(bench: Bench, page: Page, name: str, about: Mapping[str, Any]) -> Row
             errors = _errors(shown, done.stack)
             rows[stack] = {**errors, **said[stack], "minutes": done.seconds / 60, **_beside(told.get(stack, {}), of)}
         if "code" in bench.recipe.settings:
-            rows[PCA] = _components(bench, first, name)
+            components = bench.components(first, bench.recipe.settings["code"], name)
+            rows[PCA] = _errors(shown, lambda x: components.decode(components.encode(x)).clamp(0, 1))
         page.table(f"{shown.name}, test images", [{"stack": stack, **row} for stack, row in rows.items()])
+        if PCA in rows:
+            page.say(f"The principal components are of {components.inputs:,} of the images that are learned from.")
         _picture(bench, page, shown, runs)
     left = [f"{stack} ({reason})" for stack, reason in why.items() if reason]
     if left:
@@ -134,14 +137,6 @@ def _errors(shown: Images, back: Stack | Callable[[Tensor], Tensor]) -> dict[str
     with torch.inference_mode():
         parts = [compare(x, back(x), ssim=False) for x in batches(shown)]
     return {name.upper(): torch.cat([part[name] for part in parts]).mean().item() for name in ("mae", "mse")}
-
-
-def _components(bench: Bench, stack: Stack, name: str) -> dict[str, float]:
-    """The errors of as many principal components as a code has numbers."""
-    train, settings = images(name, stack.input_shape, split="train"), bench.recipe.settings
-    some = train.batch(torch.arange(len(train))[:: max(1, len(train) // settings["components_from"])])
-    model = pca.fit(some, (settings["code"],), seed=0)
-    return _errors(bench.test(stack, name), lambda x: model.decode(model.encode(x)).clamp(0, 1))
 
 
 def _beside(told: Mapping[str, float], of: str) -> dict[str, float]:

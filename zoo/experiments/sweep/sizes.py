@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from zoo import builder
-from zoo.data import images
-from zoo.evaluation import pca
-from zoo.experiments.bench import at, batches, spread
+from zoo.experiments.bench import at, batches
 from zoo.experiments.judging import kid
 from zoo.experiments.sweep import pictures
 from zoo.experiments.sweep.claims import PLAIN, RETURNED, judge_claims
@@ -25,10 +23,6 @@ if TYPE_CHECKING:
     from zoo.experiments.recipes import Recipe
     from zoo.interfaces import Term
     from zoo.stack import Stack
-
-
-COMPONENTS_FROM = 20_000
-"""Images that principal components are found from, at most."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +108,8 @@ def _sentence(recipe: Recipe, kind: str, size: int, weight: float | None = None)
 
 def _components(recipe: Recipe, bench: Bench, stack: Stack) -> dict[int, float]:
     """The test error of as many principal components of the images as a code has numbers, by size."""
-    train, test = images(bench.data, stack.input_shape, split="train"), bench.test(stack)
-    some = train.batch(spread(train, COMPONENTS_FROM))
-    models = {size: pca.fit(some, (size,), seed=0) for size in recipe.settings["sizes"]}
+    test = bench.test(stack)
+    models = {size: bench.components(stack, size) for size in recipe.settings["sizes"]}
     count = len(test) * prod(test.shape)
     return {
         size: sum((model.decode(model.encode(x)) - x).square().sum().item() for x in batches(test)) / count
