@@ -54,7 +54,7 @@ def run(*, long: bool = False) -> list[Row]:
     torch.manual_seed(0)
     counts = LONG_COUNTS if long else COUNTS
     with tempfile.TemporaryDirectory() as scratch, patch.dict(os.environ, ZOO_CACHE=f"{scratch}/cache"):
-        rows = [row for sentence in STACKS for count in ENCODED for row in _written(zoo.build(sentence).eval(), count)]
+        rows = [row for spec in STACKS for count in ENCODED for row in _written(zoo.build(spec).eval(), count)]
         rows += [row for count in counts for row in _beside_a_copy(count)]
         rows += _beside_files(Path(scratch) / "files") + _beside_a_loader()
         held = {count: _held(count) for count in counts}

@@ -91,14 +91,14 @@ def run() -> list[Row]:
     """Milliseconds of a step beside its operations, and ratios of times beside those of operations."""
     at_the_end = patch.object(loop, "VALIDATIONS", 1)  # and not between steps
     with tempfile.TemporaryDirectory() as cache, patch.dict(os.environ, ZOO_CACHE=cache), at_the_end:
-        return [row for sentence, batch_size in CASES for row in _rows(sentence, batch_size)]
+        return [row for spec, batch_size in CASES for row in _rows(spec, batch_size)]
 
 
-def _rows(sentence: str, batch_size: int) -> list[Row]:
+def _rows(spec: str, batch_size: int) -> list[Row]:
     torch.manual_seed(0)
-    stack = zoo.build(sentence)
+    stack = zoo.build(spec)
     data, held = (images(torch.rand(count, *stack.input_shape), stack.input_shape) for count in (POOL, HELD))
-    case, what = Case(stack, batch_size, data, held), f"{sentence}, {batch_size} a step"
+    case, what = Case(stack, batch_size, data, held), f"{spec}, {batch_size} a step"
     turns = [case.turn() for _ in range(TURNS + 1)][1:]
     operations = case.operations()
     rows = [

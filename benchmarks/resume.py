@@ -1,6 +1,6 @@
 """A training run killed by SIGKILL at random moments and resumed each time, beside one that nobody killed.
 
-Both train the same sentence on the same images with the same seed, in processes, run folders and caches of their own.
+Both train the same spec on the same images with the same seed, in processes, run folders and caches of their own.
 The first shows when each phase begins and how long it takes. The second is killed in every phase in turn, after a
 random part of the time that the phase took in the first, and goes on with ``--resume`` until it ends. The weight files
 have to be the same to the byte, the history the same but for timings, and nothing half-written may be left anywhere.

@@ -54,7 +54,7 @@ def _curves(runs: dict[int, list[dict[str, Any]]]) -> list[Row]:
     for level in (1, 2):
         for what, title, bar in (
             ("mse", "squared error in validation", "ours <= 0.01"),
-            ("loss", "loss in training, of the first process's share", None),
+            ("loss", "loss in training, the mean of all shares", None),
         ):
             pairs = [*zip(values(one, level, what), values(several, level, what), strict=True)]
             worst = max(abs(a - b) for a, b in pairs) / median(abs(a) for a, _ in pairs)

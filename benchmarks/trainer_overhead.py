@@ -63,13 +63,13 @@ class Case:
     """A level to train.
 
     Args:
-        sentence: its last level is the one that is trained.
+        spec: its last level is the one that is trained.
         batch_size: items a step.
         blocks: how many blocks of steps, of each side.
         block: steps of one, at least 2. ``blocks * block`` is a multiple of ``VALIDATIONS * block``.
     """
 
-    sentence: str
+    spec: str
     batch_size: int
     blocks: int
     block: int
@@ -80,7 +80,7 @@ class Case:
         return self.blocks * self.block
 
     def __str__(self) -> str:
-        return f"{self.sentence}, {self.batch_size} a step"
+        return f"{self.spec}, {self.batch_size} a step"
 
 
 CASES = (
@@ -189,7 +189,7 @@ class Turns:
 
 
 def _rows(case: Case) -> list[Row]:
-    stack = zoo.build(case.sentence)
+    stack = zoo.build(case.spec)
     kept, held = _images(stack.input_shape, max(2, round(HELD_OUT * case.steps * case.batch_size / VALIDATIONS)))
     number = len(stack.levels)
     options: dict[str, Any] = {"val": held, "batch_size": case.batch_size, "precision": "fp32"}

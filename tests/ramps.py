@@ -68,7 +68,7 @@ class Grey(Head):
         return torch.rand(n, *self.place.input_shape, generator=generator)
 
 
-class Sentence:
+class Spec:
     """As much of a spec as a stack of parts made here has."""
 
     def __init__(self, *levels: str) -> None:
@@ -86,4 +86,4 @@ def linear_stack(train: Images, *, logvar: bool = False, broken: bool = False, w
     first = Components(Place(tuple(x.shape[1:])), patches, broken=broken)
     second = Components(Place((5, 3, 3), pixels=False), pca.fit(codes, (3,), seed=0), logvar=logvar)
     terms = {"pull": Pull(Place((5, 3, 3), (3,), pixels=False))} if with_prior else {}
-    return Stack(Sentence("patches", "top"), tuple(x.shape[1:]), [Level(first, {}), Level(second, terms)]).eval()
+    return Stack(Spec("patches", "top"), tuple(x.shape[1:]), [Level(first, {}), Level(second, terms)]).eval()

@@ -187,7 +187,7 @@ class TestWhereItStands:
         with pytest.raises(EvaluationError, match="began knows no labels and cannot draw label 3"):
             build(CODES).sample(2, label=3)
 
-    def test_the_sentence_holds_what_was_settled(self):
+    def test_the_spec_holds_what_was_settled(self):
         assert "mode=codes" in str(build(CODES).head.item)
         assert "mode=full" in str(build(FULL).head.item)
 
@@ -266,7 +266,7 @@ class TestModes:
             (f"8x8x1/conv4x4x3(width=4)/fc6(hidden=[8])+kl/{HEAD})", {}, "codes"),
         ],
     )
-    def test_the_loss_lives_where_the_sentence_or_the_run_says(self, spec, options, phase, tmp_path):
+    def test_the_loss_lives_where_the_spec_or_the_run_says(self, spec, options, phase, tmp_path):
         stack = train(spec, out=tmp_path, **options)
         lines = [json.loads(line) for line in (tmp_path / HISTORY).read_text().splitlines()]
         heads = [line for line in lines if line["level"] == len(stack.levels) + 1]

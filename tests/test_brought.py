@@ -1,4 +1,4 @@
-"""Levels that a sentence brings: from a folder, from registry.json, from the Hub; and what is built on top of them."""
+"""Levels that a spec brings: from a folder, from registry.json, from the Hub; and what is built on top of them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def maps(tmp_path):
 
 def test_all_levels_of_a_folder_come_as_they_are(folder, stack):
     built = zoo.build(f"folder({folder})/fc1")
-    assert str(built.spec) == f"{SPEC}/fc1"  # written out: the sentence says what is there, not where it was
+    assert str(built.spec) == f"{SPEC}/fc1"  # written out: the spec says what is there, not where it was
     assert built.input_shape == (1, 8, 8)
     assert same(stack.level(1), built.level(1))
     assert same(stack.level(2), built.level(2))
@@ -80,7 +80,7 @@ def test_images_of_another_size(maps):
 
 
 @pytest.mark.parametrize(
-    ("sentence", "problem"),
+    ("spec", "problem"),
     [
         ("16x16x1/folder({folder})", "conv2x2x4 was trained for images of 8x8x1|fc2 was trained for images of 8x8x1"),
         ("8x8x1/folder({maps})", "of 8x8x3, not of 8x8x1: the number of channels stays"),
@@ -99,9 +99,9 @@ def test_images_of_another_size(maps):
         ("8x8x1/fc4/fc2.digits", "stands for levels that begin at the pixels: it is the first"),
     ],
 )
-def test_what_does_not_fit(sentence, problem, folder, maps):
+def test_what_does_not_fit(spec, problem, folder, maps):
     with pytest.raises(SpecError, match=problem) as caught:
-        zoo.build(sentence.format(folder=folder, maps=maps))
+        zoo.build(spec.format(folder=folder, maps=maps))
     assert "^" in str(caught.value)
 
 
@@ -248,7 +248,7 @@ def test_a_record_that_is_none_is_refused(recorded, field, value, problem):
 
 
 @pytest.mark.parametrize("first", ["folder(x)", "hub(you/digits)", "conv7x7x10.fashion_mnist"])
-def test_a_saved_sentence_does_not_reach_elsewhere(recorded, first):
+def test_a_saved_spec_does_not_reach_elsewhere(recorded, first):
     path = recorded[1] / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"spec": f"8x8x1/{first}/fc1"}))
@@ -260,7 +260,7 @@ def test_a_saved_sentence_does_not_reach_elsewhere(recorded, first):
 
 STACKED = """
 import torch, zoo
-stack = zoo.build({sentence!r})
+stack = zoo.build({spec!r})
 print(stack.spec, stack.brought.levels, stack.brought.source, stack.brought.revision)
 stack.save({out!r})
 """
@@ -269,9 +269,9 @@ stack.save({out!r})
 def test_on_the_hub_at_the_commit_that_a_tag_is_now(other, folder, server, stack, tmp_path):
     commit = publish(server, folder)
     server.hub.repositories["you/digits"].tags["v1"] = commit.oid
-    built = other.run(STACKED.format(sentence="hub(you/digits@v1, levels=1)/fc3+kl", out=str(tmp_path / "mine")))
-    sentence = "8x8x1/conv2x2x4(blocks=0, width=4)/fc3+kl"
-    assert built.lines[-1] == f"{sentence} 1 hf-hub:you/digits {commit.oid}", built.text
+    built = other.run(STACKED.format(spec="hub(you/digits@v1, levels=1)/fc3+kl", out=str(tmp_path / "mine")))
+    spec = "8x8x1/conv2x2x4(blocks=0, width=4)/fc3+kl"
+    assert built.lines[-1] == f"{spec} 1 hf-hub:you/digits {commit.oid}", built.text
     server.hub.repositories.clear()  # what was saved stands on its own
     mine = zoo.load(tmp_path / "mine")
     assert same(stack.level(1), mine.level(1))
@@ -281,8 +281,8 @@ def test_on_the_hub_at_the_commit_that_a_tag_is_now(other, folder, server, stack
 def test_offline_and_by_a_revision_of_digits(other, folder, server, tmp_path):
     commit = publish(server, folder)
     server.hub.repositories["you/digits"].tags["1"] = commit.oid
-    sentence = 'hub(you/digits, revision="1")'
-    code = STACKED.format(sentence=sentence, out=str(tmp_path / "mine"))
+    spec = 'hub(you/digits, revision="1")'
+    code = STACKED.format(spec=spec, out=str(tmp_path / "mine"))
     online = other.run(code)
     offline = other.run(code, HF_HUB_OFFLINE="1")
     assert (offline.lines[-1], offline.requests) == (online.lines[-1], [])

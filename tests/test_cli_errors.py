@@ -58,7 +58,10 @@ def test_errors_are_messages(words, said, tmp_path, monkeypatch):
         (["train", SPEC, "--data", "a", "--out", "b", "--from", "best"], "it takes --resume"),
         (["train", SPEC, "--data", "a", "--out", "b", "--optimizer", "lion"], "'lion' is not one of"),
         (["train", SPEC, "--data", "a", "--out", "b", "--batch-size", "0"], "0 is not in the range"),
-        (["eval", "run", "--data", "a", "--samples", "10"], "--samples and --features go together"),
+        (["train", SPEC, "--data", "a", "--out", "b", "--lr", "fast"], "'fast' is no number above 0, nor auto"),
+        (["train", SPEC, "--data", "a", "--out", "b", "--milestones", "x"], "'x' is no list of parts of the budget"),
+        (["train", SPEC, "--data", "a", "--out", "b", "--progressive", "8,x"], "'8,x' is no list of heights"),
+        (["eval", "run", "--data", "a", "--samples", "10"], "--samples needs --features"),
         (["sample", "run", "--out", "a.jpg"], "a picture is a .png file"),
         (["sample", "run", "-n", "0", "--out", "a.png"], "0 is not in the range"),
         (["list", "--kind", "stages"], "'stages' is not one of"),
@@ -67,6 +70,26 @@ def test_errors_are_messages(words, said, tmp_path, monkeypatch):
 )
 def test_wrong_usage_exits_with_2(words, said):
     assert said in zoo(*words, code=2).stderr
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")]
+)
+def test_too_little_memory_is_no_bug(error, monkeypatch):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr("zoo.builder.build", fails)
+    said = zoo("show", SPEC, code=1).stderr
+    assert said.startswith("Error: out of memory: ")
+    assert "--batch-size" in said
+    assert "bug" not in said
+
+
+@pytest.mark.parametrize("words", [["show"], ["eval", "--data", "sample"]])
+def test_a_run_that_is_not_finished_is_no_wrong_folder(words, tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    assert "training is not finished" in zoo(words[0], tmp_path, *words[1:], code=1).stderr
 
 
 def test_debug_shows_the_traceback():

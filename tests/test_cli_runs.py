@@ -130,6 +130,37 @@ def test_encode_and_decode(run, photos, tmp_path):
     assert (shown / 255 - x_hat).abs().max() <= 0.51 / 255
 
 
+def test_a_part_of_the_images_and_a_lower_level(photos, tmp_path):
+    run = tmp_path / "run"
+    zoo("train", "8x8x1/fc6(hidden=[8])/fc2(hidden=[8])", "--data", photos, "--out", run, "--steps", 1)
+    names = {}
+    for split in ("train", "test"):
+        zoo("encode", run, "--data", photos, "--split", split, "--level", 1, "--out", tmp_path / split)
+        told = json.loads((tmp_path / split / "files.json").read_text())
+        assert (told["split"], told["level"]) == (split, 1)
+        names[split] = {*told["files"]}
+        assert load_file(tmp_path / split / "codes.safetensors")["codes"].shape == (len(names[split]), 6)
+    assert names["test"]
+    assert not names["train"] & names["test"]
+    zoo("decode", run, tmp_path / "test", "--out", tmp_path / "images")
+    assert len([*(tmp_path / "images").iterdir()]) == len(names["test"])
+    assert (
+        "has levels 1 to 2"
+        in zoo("encode", run, "--data", photos, "--level", 3, "--out", tmp_path / "no", code=2).stderr
+    )
+
+
+def test_eval_takes_other_images_to_fit_on(run, photos, tmp_path):
+    array = tmp_path / "some.npy"
+    np.save(array, np.stack([np.asarray(Image.open(path)) for path in sorted(photos.rglob("*.png"))][::2]))
+    alone = json.loads(zoo("eval", run, "--data", array, "--out", tmp_path / "a.json", "--json").stdout)
+    beside = json.loads(
+        zoo("eval", run, "--data", array, "--train", photos, "--out", tmp_path / "b.json", "--json").stdout
+    )
+    assert any("--train (train=)" in note for note in alone["notes"])
+    assert not any("--train" in note for note in beside["notes"])
+
+
 def test_decode_takes_any_file_of_codes(run, tmp_path):
     save_file({"codes": torch.randn(3, 2)}, tmp_path / "mine.safetensors")
     zoo("decode", run, tmp_path / "mine.safetensors", "--out", tmp_path / "images")

@@ -126,7 +126,7 @@ def standardised(trained):
 
 
 def like(spec, trained):
-    """A stack of another sentence with the same weights in its stages."""
+    """A stack of another spec with the same weights in its stages."""
     other = build(spec).eval()
     for mine, theirs in zip(other.lower(), trained.lower(), strict=False):
         mine.stage.load_state_dict(theirs.stage.state_dict())

@@ -156,10 +156,10 @@ def test_sigmoid_output_is_a_probability():
         assert x_hat.max() < 1
 
 
-@pytest.mark.parametrize("sentence", ["fc3", "conv3(width=4)", "conv2x2x3(width=4, linear=false)"])
-def test_a_probability_near_one_is_told_from_one_in_bf16(sentence):
+@pytest.mark.parametrize("spec", ["fc3", "conv3(width=4)", "conv2x2x3(width=4, linear=false)"])
+def test_a_probability_near_one_is_told_from_one_in_bf16(spec):
     """In eight bits of fraction a sigmoid is 1 from a number of 6.3 on, and then has no gradient."""
-    stage = build(f"8x8x1/{sentence}+bernoulli").level(1).stage
+    stage = build(f"8x8x1/{spec}+bernoulli").level(1).stage
     z = torch.cat([10**scale * torch.randn(64, *stage.code_shape) for scale in (0, 0.5, 1, 1.5, 2)]).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         x_hat = stage.decode(z)

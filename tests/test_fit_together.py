@@ -24,9 +24,9 @@ def pixels(count, seed):
 TRAIN, HELD = pixels(100, 0), pixels(30, 1)
 
 
-def built(sentence, seed=0):
+def built(spec, seed=0):
     torch.manual_seed(seed)
-    return build(sentence)
+    return build(spec)
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def learns_as_alone(stacks):
 
 class TestEachIsAsAlone:
     @pytest.mark.parametrize(
-        "sentence",
+        "spec",
         [
             "8x8x1/fc3(hidden=[16])+kl({})",
             "8x8x1/fc3(hidden=[16])+mc({})",
@@ -64,15 +64,15 @@ class TestEachIsAsAlone:
             "8x8x1/conv2x2x2(width=4)+kl({})",
         ],
     )
-    def test_on_images(self, sentence):
-        stacks = [built(sentence.format(weight), seed) for seed, weight in enumerate((0.1, 1, 10))]
+    def test_on_images(self, spec):
+        stacks = [built(spec.format(weight), seed) for seed, weight in enumerate((0.1, 1, 10))]
         learns_as_alone(stacks)
         assert (stacks[0](HELD) - stacks[1](HELD)).abs().max() > 1e-3
 
     def test_on_the_codes_of_a_level_they_share(self, tmp_path):
         fit(build("8x8x1/conv2x2x4(width=4)"), TRAIN, val=HELD, out=tmp_path / "below", **OPTIONS)
-        sentence = f"folder({tmp_path / 'below'})/fc3(hidden=[16])+kl"
-        stacks = [built(f"{sentence}({weight})", seed) for seed, weight in enumerate((0.1, 1, 10))]
+        spec = f"folder({tmp_path / 'below'})/fc3(hidden=[16])+kl"
+        stacks = [built(f"{spec}({weight})", seed) for seed, weight in enumerate((0.1, 1, 10))]
         learns_as_alone(stacks)
 
     def test_alone_another_seed_is_another_result(self):
@@ -82,10 +82,10 @@ class TestEachIsAsAlone:
 
 
 class TestARun:
-    SENTENCE = "8x8x1/fc3(hidden=[16])+kl"
+    SPEC = "8x8x1/fc3(hidden=[16])+kl"
 
     def stacks(self):
-        return [built(self.SENTENCE, seed) for seed in range(2)]
+        return [built(self.SPEC, seed) for seed in range(2)]
 
     def test_is_saved_and_resumed_exactly(self, tmp_path, monkeypatch):
         whole = fit_together(self.stacks(), TRAIN, out=tmp_path / "whole", **OPTIONS)
@@ -120,7 +120,7 @@ class TestARun:
 
 class TestRefused:
     @pytest.mark.parametrize(
-        ("sentences", "options", "words"),
+        ("specs", "options", "words"),
         [
             (["8x8x1/fc3", "8x8x1/fc2"], {}, "stack 2 is 8x8x1/fc2"),
             (["8x8x1/fc3+kl", "8x8x1/fc3+kl(warmup=0.5)"], {}, "nothing but the weights"),
@@ -134,8 +134,8 @@ class TestRefused:
             ([], {}, "at least one"),
         ],
     )
-    def test_with_the_reason(self, sentences, options, words):
-        stacks = [build(sentence) for sentence in sentences]
+    def test_with_the_reason(self, specs, options, words):
+        stacks = [build(spec) for spec in specs]
         with pytest.raises(TrainingError, match=words):
             fit_together(stacks, TRAIN, **OPTIONS, **options)
 

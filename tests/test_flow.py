@@ -101,6 +101,13 @@ class TestFormula:
         torch.testing.assert_close(drawn.mean(0), points.mean(0), rtol=0, atol=0.05 * scale)
         torch.testing.assert_close(drawn.T.cov(), points.T.cov(), rtol=0, atol=0.05 * scale**2)
 
+    def test_what_has_learned_beside_a_gaussian_keeps_it(self):
+        head = Flow(Place((2,), pixels=False), width=8)
+        head.prepare(moons()[0])
+        kept = head.gaussian.center.clone()
+        head.prepare(moons()[0] + 3)
+        assert torch.equal(head.gaussian.center, kept)
+
     def test_heuns_error_falls_with_the_square_of_the_step(self):
         head = Flow(PLACE, width=8)
         head.prepare(moons()[0] @ torch.tensor([[1.0, 0.5], [0.0, 0.4]]))

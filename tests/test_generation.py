@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from ramps import Grey, Pull, Sentence, linear_stack, some_images
+from ramps import Grey, Pull, Spec, linear_stack, some_images
 from safetensors.torch import save_file
 
 import zoo
@@ -114,7 +114,7 @@ def test_samples_are_judged_by_a_network_that_is_recorded(
     assert len(eye.sha256) == 64
     assert eye.sha256 == again.sha256
     assert not eye.module.training
-    found = generation.judge(stack, held_out, samples=12, features=weights, seed=0)
+    found = generation.judge_samples(stack, held_out, samples=12, features=weights, seed=0)
     assert found["features"]["network"] == "test_resnet=tiny.safetensors"
     assert found["features"]["weights_sha256"] == eye.sha256
     assert (found["real"], found["samples"], found["kid_subset_size"]) == (40, 12, 12)
@@ -128,8 +128,8 @@ def test_samples_are_judged_by_a_network_that_is_recorded(
         return look(self, images)
 
     monkeypatch.setattr(features.Network, "features", count)
-    assert generation.judge(stack, held_out, samples=12, features=weights, seed=0) == found
-    assert seen == [4, 12]  # the real images' features came from the cache, but for a few that it is tried by
+    assert generation.judge_samples(stack, held_out, samples=12, features=weights, seed=0) == found
+    assert seen == [12, 4]  # the real images' features came from the cache, but for a few that it is tried by
 
 
 def test_features_are_those_of_the_network(weights: str) -> None:
@@ -210,15 +210,30 @@ def test_a_stack_without_a_prior_is_not_judged(train: Images, held_out: Images, 
         evaluate(linear_stack(train, with_prior=False), held_out, train=train, samples=4, features=weights)
 
 
-@pytest.mark.parametrize("asked", [{"samples": 5}, {"features": "resnet18"}])
-def test_samples_and_features_go_together(held_out: Images, asked: dict[str, Any]) -> None:
-    with pytest.raises(EvaluationError, match="together"):
-        evaluate(linear_stack(held_out), held_out, **asked)
+def test_samples_take_a_network_that_judges_them(held_out: Images) -> None:
+    with pytest.raises(EvaluationError, match="add features"):
+        evaluate(linear_stack(held_out), held_out, samples=5)
+
+
+def test_reconstructions_are_judged_with_and_without_samples(train: Images, held_out: Images, weights: str) -> None:
+    stack = linear_stack(train, with_prior=False)
+    found = evaluate(stack, held_out, train=train, features=weights)
+    assert found["generation"] is None
+    distance = found["reconstruction_distance"]
+    eye = features.network(weights, device=torch.device("cpu"))
+    with torch.inference_mode():
+        x = held_out.batch(slice(0, len(held_out)))
+        assert distance["fid"] == pytest.approx(generation.frechet(eye.features(x), eye.features(stack(x))), rel=1e-4)
+    assert distance["features"]["network"] == "test_resnet=tiny.safetensors"
+    assert "FID of reconstructions" in plain(found)
+    sampled = evaluate(linear_stack(train), held_out, train=train, features=weights, samples=4)
+    assert sampled["generation"]["samples"] == 4
+    assert sampled["reconstruction_distance"]["real"] == 40
 
 
 def test_a_head_on_the_images_has_no_levels_to_measure(held_out: Images, weights: str) -> None:
     shape = tuple(held_out.pixels.shape[1:])
-    stack = Stack(Sentence("grey"), shape, [], Grey(Place(shape))).eval()
+    stack = Stack(Spec("grey"), shape, [], Grey(Place(shape))).eval()
     found = evaluate(stack, held_out, samples=4, features=weights)
     assert (found["levels"], found["end_to_end"], found["throughput"]) == ([], None, None)
     assert found["generation"]["fid"] > 0

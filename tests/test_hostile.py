@@ -171,7 +171,7 @@ def many_levels(forged):
     forged.set("levels", [1] * 100_000)
 
 
-@case("spec: a sentence has at most 16384 characters")
+@case("spec: a spec has at most 16384 characters")
 def long_spec(forged):
     forged.set("spec", "8x8x1" + "/fc4" * 100_000)
 
@@ -191,7 +191,7 @@ def spec_without_input(forged):
     forged.set("spec", forged.config["spec"].removeprefix("8x8x1/"))
 
 
-@case("not the sentence of one level")
+@case("not the spec of one level")
 def two_levels_in_one(forged):
     forged.set("levels.0.spec", "fc4/fc3")
 
@@ -202,7 +202,7 @@ def missing_level(forged):
 
 
 @case("levels[0].spec is conv4x4x2")
-def sentence_and_levels_differ(forged):
+def spec_and_levels_differ(forged):
     forged.replace("conv4x4x2(width=4)", "conv4x4x2(width=8)")
 
 
@@ -289,7 +289,7 @@ def control_characters(forged):
 
 
 def respell(forged, old, new):
-    """Change an option in the sentence and in the level that writes it out."""
+    """Change an option in the spec and in the level that writes it out."""
     forged.change(lambda config: config.update(spec=config["spec"].replace(old, new)))
     forged.change(lambda config: [one.update(spec=one["spec"].replace(old, new)) for one in config["levels"]])
 

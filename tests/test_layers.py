@@ -95,13 +95,13 @@ def test_no_module_imports_itself_by_a_detour(graph: grimp.ImportGraph) -> None:
     TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules}).prepare()
 
 
-def test_the_sentence_and_the_errors_need_the_standard_library_only(graph: grimp.ImportGraph) -> None:
+def test_the_spec_and_the_errors_need_the_standard_library_only(graph: grimp.ImportGraph) -> None:
     modules = {name for name in graph.modules if name == "zoo.errors" or f"{name}.".startswith("zoo.spec.")}
     imported = set().union(*map(graph.find_modules_directly_imported_by, modules)) - modules
     assert {name for name in imported if name.partition(".")[0] not in sys.stdlib_module_names} == set()
 
 
-def test_the_sentence_runs_without_any_package_installed() -> None:
+def test_the_spec_runs_without_any_package_installed() -> None:
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from zoo.spec import parse; print(parse('conv8x8x64 + kl'))"
     result = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
     assert result.stdout == "conv8x8x64+kl\n", result.stderr

@@ -213,8 +213,8 @@ def test_numbers_are_per_image_and_in_float32(cls):
 
 @pytest.mark.parametrize("names", [("bernoulli", "ssim"), ("gaussian", "ssim"), ("mse", "mae", "ssim")])
 def test_reconstructions_of_one_level_add_up_by_their_weights(names):
-    sentence = "+".join(f"{name}({weight})" for name, weight in zip(names, (1, 0.25, 3), strict=False))
-    stack = build(f"8x8x1/fc4(hidden=[8])+{sentence}", seed=0)
+    spec = "+".join(f"{name}({weight})" for name, weight in zip(names, (1, 0.25, 3), strict=False))
+    stack = build(f"8x8x1/fc4(hidden=[8])+{spec}", seed=0)
     level, x = stack.level(1), torch.rand(6, 1, 8, 8)
     assert [*level.terms] == [*names]
     assert all(term.place.output == ("sigmoid" if "bernoulli" in names else "linear") for term in level.terms.values())

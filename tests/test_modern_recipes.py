@@ -63,10 +63,10 @@ class TestModernPractice:
         save_file({"nothing": torch.zeros(1)}, files["resnet18"])
         bench.brought = files
         codes = {}
-        for name, sentence in recipe.stacks.items():
-            assert not bench.missing(sentence)
+        for name, spec in recipe.stacks.items():
+            assert not bench.missing(spec)
             with torch.device("meta"):
-                codes[name] = torch.Size(build(bench.filled(sentence)).code_shape).numel()
+                codes[name] = torch.Size(build(bench.filled(spec)).code_shape).numel()
         assert set(codes.values()) == {1000, 960}
         assert {name for name, count in codes.items() if count < 1000} == {"pretrained, larger map", "all"}
         told = {name for rows in recipe.reference.values() for name in rows} - {"originals"}

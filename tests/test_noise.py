@@ -1,4 +1,4 @@
-"""The three kinds of noise of `conv`, from the sentence to samples, under each term that wants a deviation."""
+"""The three kinds of noise of `conv`, from the spec to samples, under each term that wants a deviation."""
 
 from __future__ import annotations
 

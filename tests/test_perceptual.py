@@ -283,10 +283,13 @@ class TestMemory:
         assert sum(asked) == 64
         assert not observer.memory.rows
 
-    def test_a_stopped_run_which_remembers_nothing_resumes_to_the_same_bytes(self, tmp_path, stopped):  # noqa: F811
+    @pytest.mark.parametrize("option", ["", ", gram=true"])
+    def test_a_stopped_run_which_remembers_nothing_resumes_to_the_same_bytes(self, tmp_path, option, stopped):  # noqa: F811
+        spec = SPEC.replace("=false", f"=false{option}")
+
         def train(out, **how):
             options = {"epochs": 3, "batch_size": 16, "precision": "fp32", "progress": False}
-            fit(build(SPEC), images(), val=images(16), out=tmp_path / out, **options, **how)
+            fit(build(spec), images(), val=images(16), out=tmp_path / out, **options, **how)
 
         train("whole")
         stopped(6, lambda: train("run"))

@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -27,7 +29,7 @@ STACK = "8x8x1/conv2x2x4(width=4)/fc3(hidden=[8])+kl"
 ADVERSARIES = ("8x8x1/fc3(hidden=[8])+wae_gan", "8x8x1/conv2x2x4(width=4)/began(width=4)")
 
 
-def train(folder, sentences, options, dies_before, stops_after):
+def train(folder, specs, options, dies_before, stops_after):
     """What each process does: train, and leave what it holds at the end in ``rank-N.json``."""
     rank = int(os.environ.get("RANK", "0"))
     torch.manual_seed(rank)  # what every process is built with is the first one's in the end
@@ -41,9 +43,9 @@ def train(folder, sentences, options, dies_before, stops_after):
     making._Work._made = lambda work, part: made.append(part.start) or own(work, part)
     found = {}
     try:
-        for number, sentence in enumerate(sentences):
-            stack = fit(build(sentence), data, out=folder / f"run-{number}", progress=False, **options)
-            found[sentence] = files.digest(stack.state_dict())
+        for number, spec in enumerate(specs):
+            stack = fit(build(spec), data, out=folder / f"run-{number}", progress=False, **options)
+            found[spec] = files.digest(stack.state_dict())
         found |= {"drawn": torch.rand(1).item(), "encoded": made}
     except ZooError as error:
         found["error"] = str(error)
@@ -75,7 +77,7 @@ def _stop_after(step):
 def crew(tmp_path):
     """Trains with so many processes, of which the last may die; returns the folder and the exit codes."""
 
-    def run(*sentences, processes=2, name="crew", dies_before=None, stops_after=None, **options):
+    def run(*specs, processes=2, name="crew", dies_before=None, stops_after=None, **options):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         with socket.socket() as free:
@@ -89,7 +91,7 @@ def crew(tmp_path):
             dies = dies_before if rank == processes - 1 else None
             log = folder / f"log-{rank}"
             asked = ({**OPTIONS, **options}, dies, stops_after if rank == 0 else None)
-            crew.append(start(train, folder, sentences, *asked, log=log, environ=environ))
+            crew.append(start(train, folder, specs, *asked, log=log, environ=environ))
         return folder, [ended(process) for process in crew]
 
     return run
@@ -124,7 +126,7 @@ def test_adversaries_and_heads_learn_alike_everywhere(crew):
     folder, codes = crew(*ADVERSARIES, steps=4)
     assert codes == [0, 0], (folder / "log-0").read_text()
     a, b = ranks(folder)
-    assert [a[sentence] for sentence in ADVERSARIES] == [b[sentence] for sentence in ADVERSARIES]
+    assert [a[spec] for spec in ADVERSARIES] == [b[spec] for spec in ADVERSARIES]
 
 
 def test_when_one_dies_the_run_ends_and_can_be_resumed_by_another_number(crew):
@@ -174,6 +176,57 @@ def test_what_is_damaged_here_does_not_pass_for_what_others_made(tmp_path, monke
     for shard in key.folder.glob("*.safetensors"):
         shard.write_bytes(shard.read_bytes()[:-8] + torch.tensor([-1.0], dtype=torch.float64).numpy().tobytes())
     assert rows() == [*range(40)]
+
+
+class Together:
+    """So many processes with one cache, each a thread here."""
+
+    def __init__(self, rank, barrier, sums):
+        self.rank, self.count, self.barrier, self.sums = rank, barrier.parties, barrier, sums
+
+    def total(self, values):
+        self.sums[self.rank] = values
+        self.barrier.wait()
+        found = [sum(column) for column in zip(*self.sums, strict=True)]
+        self.barrier.wait()
+        return found
+
+    def wait(self):
+        self.barrier.wait()
+
+
+@pytest.mark.parametrize(
+    ("processes", "rows_of_a_shard", "shares"),
+    [
+        (2, 40, [[(0, 20)], [(20, 40)]]),
+        (3, 20, [[(0, 10)], [(20, 40)], [(10, 20)]]),
+        (2, 16, [[(0, 16), (32, 36)], [(16, 32), (36, 40)]]),
+        (4, 1000, [[(0, 10)], [(10, 20)], [(20, 30)], [(30, 40)]]),
+    ],
+)
+def test_rows_are_shared_out_where_there_are_fewer_shards_than_processes(
+    tmp_path, monkeypatch, processes, rows_of_a_shard, shares
+):
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    monkeypatch.setattr(making, "SHARD_BYTES", 8 * rows_of_a_shard)
+    key = Key("codes", "numbers", {"of": "numbers"}, ("of",))
+    barrier, sums, made = threading.Barrier(processes, timeout=60), [[]] * processes, {}
+
+    def one(rank):
+        def make(part, tick):
+            if len(part) > making.PROBED:  # or it is only looked whether the cache is up to date
+                made.setdefault(rank, []).append((part.start, part.stop))
+            return {"x": torch.tensor(part, dtype=torch.float64)}
+
+        return obtain(key, 40, make, row_bytes=8, among=Together(rank, barrier, sums)).take("x", torch.arange(40))
+
+    with ThreadPoolExecutor(processes) as pool:
+        for found in pool.map(one, range(processes)):
+            assert found.tolist() == [*range(40)]
+    wanted = {rank: [piece for piece in own if piece[1] - piece[0] > making.PROBED] for rank, own in enumerate(shares)}
+    assert made == wanted
+    assert not [*key.folder.glob(f"{making.PIECE}*")]
+    assert len([*key.folder.glob("*.safetensors")]) == -(-40 // min(40, rows_of_a_shard))
 
 
 def test_a_cache_that_may_only_be_read_keeps_all_processes_in_step(tmp_path, monkeypatch):

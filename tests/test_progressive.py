@@ -23,7 +23,7 @@ from zoo.training.growing import Growing, growing
 MAP = "16x16x1/conv2x2x4(blocks=1, width=4)"
 VECTOR = "16x16x1/conv6(width=4, blocks=0, linear=false, hidden=8)"
 POOLED = "16x16x1/conv6(network=pooled, width=4)"
-SENTENCES = {MAP: (4, 8), VECTOR: (8,), POOLED: (8,)}
+SPECS = {MAP: (4, 8), VECTOR: (8,), POOLED: (8,)}
 STEPS = 40
 
 
@@ -63,7 +63,7 @@ def grown(request):
         yield found
 
 
-every = pytest.mark.parametrize("grown", SENTENCES.items(), ids=["map", "vector", "pooled"], indirect=True)
+every = pytest.mark.parametrize("grown", SPECS.items(), ids=["map", "vector", "pooled"], indirect=True)
 
 
 class TestAView:
@@ -204,7 +204,7 @@ class TestTraining:
 
     @pytest.mark.parametrize("spec", [MAP, POOLED], ids=["map", "pooled"])
     def test_goes_on_exactly_from_the_middle_of_every_phase(self, tmp_path, monkeypatch, spec):
-        heights = SENTENCES[spec]
+        heights = SPECS[spec]
         train(tmp_path / "whole", spec, progressive=heights)
         last = {line["phase"]: line["step"] for line in history(tmp_path / "whole")}
         step, stops = loops._Run._step, {phase: (steps + 1) // 2 for phase, steps in last.items()}

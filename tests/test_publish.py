@@ -213,6 +213,10 @@ def spoil_report(stage, **protocol):
     files.write_json(stage / "report.json", report | {"protocol": report["protocol"] | protocol})
 
 
+def spoil_run(stage, **told):
+    files.write_json(stage / "run.json", files.read_json(stage / "run.json") | told)
+
+
 REFUSED = {
     "no report": (lambda stage: (stage / "report.json").unlink(), [], "measure it first, with 'zoo eval"),
     "report of another form": (
@@ -231,9 +235,14 @@ REFUSED = {
         [],
         "damaged or half copied",
     ),
+    "lower levels from elsewhere": (
+        lambda stage: spoil_run(stage, brought=["0" * 64]),
+        [],
+        "does not hold the whole command: give it with --recipe",
+    ),
     "no recipe": (lambda stage: (stage / "run.json").unlink(), [], "has no run.json that says how it was trained"),
     "a name without a tag": (None, ["--as", "fc3"], "a stage with its shape and a tag"),
-    "a name of another stage": (None, ["--as", "fc4.clothes"], "a sentence whose last level is fc4"),
+    "a name of another stage": (None, ["--as", "fc4.clothes"], "a spec whose last level is fc4"),
     "a licence that is none": (None, ["--licence", "my own"], "an SPDX identifier"),
     "a revision that is none": (None, ["--revision", "main"], "a commit of 40 hex digits"),
 }

@@ -171,8 +171,8 @@ EXPRESSED: list[tuple[str, Any, str]] = [  # where, what stands there then, what
     ("stages.@", "you/x", f": stages.{NAME} is 'you/x'; an object of spec, "),
     *((f"stages.@.{field}", GONE, f"has no '{field}'") for field in ENTRY),
     ("stages.@.licenced", "MIT", "has 'licenced', which is no field of it; did you mean 'licence'?"),
-    ("stages.@.spec", 1, ".spec is 1; a sentence is wanted"),
-    ("stages.@.spec", "", ".spec is ''; a sentence is wanted"),
+    ("stages.@.spec", 1, ".spec is 1; a spec is wanted"),
+    ("stages.@.spec", "", ".spec is ''; a spec is wanted"),
     ("stages.@.code_shape", [], ".code_shape is []; a list of numbers is wanted"),
     ("stages.@.code_shape", 10, ".code_shape is 10; a list of numbers is wanted"),
     ("stages.@.code_shape.0", 0, ".code_shape[0] is 0; a whole number from 1 is wanted"),
@@ -229,11 +229,11 @@ EXPRESSED: list[tuple[str, Any, str]] = [  # where, what stands there then, what
 ]
 BEYOND: list[tuple[str, Any, str]] = [  # what no schema can say
     ("stages.@.spec", "28x28x1/", "registry.json: stages.conv7x7x10.clothes.spec: a stage or a head is missing here"),
-    ("stages.@.spec", "conv7x7x10", "a sentence that begins with its input"),
+    ("stages.@.spec", "conv7x7x10", "a spec that begins with its input"),
     ("stages.@.spec", "28x28x1/conv7x7x10(width=8.0)", "as it prints itself and without tags, '28x28x1/conv7x7x10(w"),
     ("stages.@.spec", "28x28x1/conv7x7x10.other", "as it prints itself and without tags"),
-    ("stages.@.spec", "28x28x1/conv7x7x9", "a sentence whose last level is conv7x7x10, as the name says"),
-    ("stages.@.spec", "28x28x1/conv7x7x10/fc8", "a sentence whose last level is conv7x7x10, as the name says"),
+    ("stages.@.spec", "28x28x1/conv7x7x9", "a spec whose last level is conv7x7x10, as the name says"),
+    ("stages.@.spec", "28x28x1/conv7x7x10/fc8", "a spec whose last level is conv7x7x10, as the name says"),
     ("stages.@.spec", "28x28x1/conv7x7x10+kl", "does not say which distribution 'kl' comes from"),
     ("stages.@.files.2.name", "config.json", ".files names config.json twice"),
     ("stages.@.files.1.name", "other.md", "names no config.json, or no weights beside it"),
@@ -424,7 +424,7 @@ def test_a_bound_that_is_none(bound: str) -> None:
 def test_the_list_and_the_shell_know_them(use: Callable[..., Path]) -> None:
     use(**{"fc8.digits": SMALL, NAME: ENTRY})
     heading, conv, fc = CliRunner().invoke(main, ["list", "--pretrained"]).stdout.splitlines()
-    assert heading.split() == ["name", "sentence", "code", "data", "licence", "size", "source", "measured"]
+    assert heading.split() == ["name", "spec", "code", "data", "licence", "size", "source", "measured"]
     assert re.split("  +", conv) == [
         NAME, ENTRY["spec"], "7x7x10", "fashion_mnist", "Apache-2.0", "301 kB", "hf-hub:you/clothes",
         "mse 0.004, psnr 24, ssim 0.9 on sample",

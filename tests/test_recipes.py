@@ -71,16 +71,16 @@ def recipe(tmp_path):
 
 
 @pytest.mark.parametrize("name", experiments.names())
-def test_every_recipe_reads_and_its_sentences_build_on_paper(name):
+def test_every_recipe_reads_and_its_specs_build_on_paper(name):
     for quick in (False, True):
         recipe = experiments.read(name, quick=quick)
         assert recipe.experiment in EXPERIMENTS
         assert recipe.stacks
         stage = recipe.settings.get("stage")
-        for sentence in recipe.stacks.values():
-            if any(f"{{{name}}}" in sentence for name in recipe.files):
+        for spec in recipe.stacks.values():
+            if any(f"{{{name}}}" in spec for name in recipe.files):
                 continue  # it reads weights that only its reader has
-            whole = "/".join(filter(None, [stage, sentence.replace("N", "2")]))
+            whole = "/".join(filter(None, [stage, spec.replace("N", "2")]))
             with torch.device("meta"):
                 built = zoo.build(whole)
             assert len(built.levels) or built.head

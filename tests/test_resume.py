@@ -16,7 +16,7 @@ from zoo.cache import making
 from zoo.data import Images
 from zoo.errors import TrainingError
 from zoo.interfaces import Regularizer
-from zoo.training import InterruptedTrainingError, fit
+from zoo.training import InterruptedTrainingError, checkpoints, fit
 from zoo.training import loop as loops
 from zoo.training import run as runs
 
@@ -249,6 +249,27 @@ class TestTheSameRun:
         steps = [[json.loads(line)["step"] for line in (out / "history.jsonl").read_text().splitlines()]
                  for out in (parts, tmp_path / "whole")]  # fmt: skip
         assert steps[0] == steps[1]
+
+    def test_a_run_that_is_killed_goes_on_from_the_best_point_where_there_is_no_later_one(self, tmp_path, monkeypatch):
+        """Killed in its first minute; or soon after it went on from its best point, which let go of later ones."""
+        train(tmp_path / "whole")
+        step = loops._Run._step
+        killed = tmp_path / "run"
+        for last, how in ((4, {}), (3, {"resume": "best"})):
+
+            def stepping(run, progress, last=last):
+                if run.step == last:
+                    raise MemoryError
+                return step(run, progress)
+
+            monkeypatch.setattr(loops._Run, "_step", stepping)
+            with pytest.raises(MemoryError):
+                train(killed, **how)
+        monkeypatch.setattr(loops._Run, "_step", step)
+        best = checkpoints.Shelf(killed / "checkpoints").load("best")
+        assert 0 < best.step <= 3
+        train(killed, resume=True)
+        assert weights(killed) == weights(tmp_path / "whole")
 
     def test_from_the_best_point_before_there_is_one(self, tmp_path, stopped):
         """A run of 60 steps is validated every third."""

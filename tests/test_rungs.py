@@ -234,8 +234,7 @@ class TestRecipe:
         monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
         whole = experiments.read("vlae", quick=True)
         stacks = {
-            name: sentence.replace("28x28x1", "10x10x1").replace("4x16", "2x2")
-            for name, sentence in whole.stacks.items()
+            name: spec.replace("28x28x1", "10x10x1").replace("4x16", "2x2") for name, spec in whole.stacks.items()
         }
         training = whole.training | {"steps": 2, "precision": "fp32"}
         settings = whole.settings | {

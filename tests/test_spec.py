@@ -1,4 +1,4 @@
-"""The sentence: what it means, and that what it prints reads back. What it refuses: test_spec_errors.py."""
+"""The spec: what it means, and that what it prints reads back. What it refuses: test_spec_errors.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zoo.spec import Item, LevelSpec, SpecError, StackSpec, parse, parser, slug,
 
 DOCS = Path(__file__).parent.parent / "docs" / "spec.md"
 
-SENTENCES = [
+SPECS = [
     "conv8x8x64",
     "conv8x8x64+wae_mmd",
     "28x28x1/conv7x7x10/fc8+kl(0.5)",
@@ -112,13 +112,13 @@ def test_values_are_equal_when_they_print_alike(one, other):
     assert first != second or hash(first) == hash(second)
 
 
-@pytest.mark.parametrize("text", SENTENCES)
-def test_canonical_sentences_print_as_they_were_written(text):
+@pytest.mark.parametrize("text", SPECS)
+def test_canonical_specs_print_as_they_were_written(text):
     assert str(parse(text)) == text
     check_round_trips(parse(text))
 
 
-def test_a_sentence_means_its_tree():
+def test_a_spec_means_its_tree():
     conv = Item("conv", (7, 7, 10), "fashion_mnist")
     level = LevelSpec((Item("fc", (8,)), Item("kl", args=((None, 0.5), ("free_bits", 2)))))
     assert parse("28x28x1/conv7x7x10.fashion_mnist/fc8+kl(0.5,free_bits=2)") == StackSpec(
@@ -157,7 +157,7 @@ def test_an_item_gives_its_arguments_and_its_place():
         ("hub(+)", "hub(+)"),
     ],
 )
-def test_spellings_of_one_sentence(text, canonical):
+def test_spellings_of_one_spec(text, canonical):
     assert str(parse(text)) == canonical
     assert parse(text) == parse(canonical)
 
@@ -211,12 +211,12 @@ def read(text):
 
 
 def test_mutations_parse_or_are_refused():
-    """Nothing but a tree or a SpecError ever comes out; 100,000 damaged sentences."""
+    """Nothing but a tree or a SpecError ever comes out; 100,000 damaged specs."""
     draw = random.Random(0)  # noqa: S311 - the same mutations every time
     alphabet = 'abxX_0159./+:@-=,()[]"\\ \t\n\x00é\ud800😀eEnulltrue'
     parsed = 0
     for _ in range(100_000):
-        text = draw.choice(SENTENCES)
+        text = draw.choice(SPECS)
         for _ in range(draw.randint(1, 4)):
             start = draw.randrange(len(text) + 1)
             end = min(len(text), start + draw.choice((0, 0, 1, 1, 2, 8)))
@@ -240,7 +240,7 @@ def test_slugs_are_file_names():
     assert len(slug(parse("fc8+" + "kl+" * 100 + "kl"))) <= 57
 
 
-def test_the_sentence_needs_the_standard_library_only():
+def test_the_spec_needs_the_standard_library_only():
     code = (
         "import sys; before = set(sys.modules); import zoo.spec; "
         "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before} - sys.stdlib_module_names))"

@@ -1,4 +1,4 @@
-"""What no sentence can be is refused, quickly, with the place and the way out."""
+"""What no spec can be is refused, quickly, with the place and the way out."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from zoo.errors import ZooError
 from zoo.spec import Item, LevelSpec, SpecError, StackSpec, parse
 
 REFUSED = [
-    ("", "the sentence is empty", 0),
-    ("  ", "the sentence is empty", 2),
+    ("", "the spec is empty", 0),
+    ("  ", "the spec is empty", 2),
     ("28x28x1", "after the input come '/' and a level", 7),
     ("28x28x1/", "a stage or a head is missing", 8),
     ("28x28x1+kl", "after the input", 7),

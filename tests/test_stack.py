@@ -1,4 +1,4 @@
-"""Sentences to stacks, and stacks to folders and back."""
+"""Specs to stacks, and stacks to folders and back."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_what_cannot_be_built_says_why(spec, error, message):
         build(spec)
 
 
-def test_errors_of_a_stage_carry_the_sentence_and_a_caret():
+def test_errors_of_a_stage_carry_the_spec_and_a_caret():
     with pytest.raises(SpecError) as caught:
         build("28x28x1/conv7x7x10/conv4x4x8")
     assert "conv4x4x8" in str(caught.value)

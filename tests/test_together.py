@@ -28,7 +28,7 @@ def save(folder, spec):
 
 
 def told(folder):
-    """Which of the stacks is in a folder, by its weights, its sentence and its report."""
+    """Which of the stacks is in a folder, by its weights, its spec and its report."""
     found = load(folder)
     (spec,) = [spec for spec, stack in STACKS.items() if same(found, stack)]
     assert str(found.spec) == str(STACKS[spec].spec)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -13,15 +15,17 @@ from zoo_conv.fc import FullyConnected
 
 from zoo import files
 from zoo.builder import build, load
+from zoo.cache import folder
 from zoo.errors import RegistryError, SpecError, TrainingError
 from zoo.interfaces import Phase, Place, Regularizer
 from zoo.stack import Stack
-from zoo.training import HISTORY, Options, fit, objectives
+from zoo.training import HISTORY, Options, fit, fitting, objectives
 from zoo.training import loop as loops
 from zoo.training.averaging import Average
 from zoo.training.checkpoints import Checkpoint, Shelf
 from zoo.training.checks import check_levels
 from zoo.training.heads import HeadLearner
+from zoo.training.interrupts import listening
 from zoo.training.objectives import LevelInCodes, LevelInPixels
 from zoo.training.precision import equal, gains
 from zoo.training.progress import Reporter
@@ -52,6 +56,29 @@ def train(spec=SPEC, *, seed=0, **options):
     return fit(
         stack, blobs(), **{"steps": 12, "batch_size": 16, "progress": False, "seed": seed, "log_every": 4, **options}
     )
+
+
+def test_the_first_of_what_a_start_sees_are_of_all_images(monkeypatch):
+    """Folders lie class by class, and who looks at a part of the sample takes the first of it."""
+    seen = []
+    monkeypatch.setattr(FullyConnected, "prepare", lambda stage, x: seen.append(x))
+    grey = torch.linspace(0, 1, 100).reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8)
+    fit(build("8x8x1/fc4(hidden=[8])"), grey, val=grey, steps=1, progress=False)
+    (sample,) = seen
+    assert len(sample) == 100
+    first = sample[:20, 0, 0, 0]
+    assert 0.35 < first.mean() < 0.65
+    assert first.min() < 0.2 < 0.8 < first.max()
+
+
+def test_gradients_are_left_as_they_are_where_clipping_is_off():
+    norms = {}
+    for clip in (0.0, 1e-3, 1e9):
+        stack = build("8x8x1/fc4(hidden=[8])")
+        fit(stack, blobs(), steps=2, batch_size=16, clip=clip, optimizer="sgd", progress=False)
+        norms[clip] = weights(stack)
+    assert same(norms[0.0], norms[1e9])
+    assert not same(norms[0.0], norms[1e-3])
 
 
 class Poison(Regularizer):
@@ -511,6 +538,28 @@ def test_a_request_to_stop_that_comes_after_the_last_step_is_handed_on(number, m
         signal.signal(number, before)
     assert stack.level(1).trained
     assert told == [number]
+
+
+def test_what_a_launcher_sends_twice_is_one_request():
+    with listening() as interrupt:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupt.asked
+        with pytest.raises(KeyboardInterrupt):  # asked for by hand it is
+            signal.raise_signal(signal.SIGINT)
+        interrupt.asked = False  # or it is handed on
+
+
+def test_a_run_in_a_folder_takes_no_cache_that_can_be_written_to(tmp_path, monkeypatch):
+    @contextmanager
+    def refused(*_, **__):
+        with folder.writing():
+            raise PermissionError(errno.EACCES, "may only be read")
+        yield
+
+    monkeypatch.setattr(fitting, "held_if_free", refused)
+    fit(build("8x8x1/fc2(hidden=[8])"), blobs(), steps=2, out=tmp_path / "run", progress=False)
+    assert load(tmp_path / "run").level(1).trained
 
 
 def test_a_history_that_is_shorter_than_a_checkpoint_says_is_not_filled_up(tmp_path):

@@ -19,7 +19,7 @@ _CARD = """---
 
 A stack of autoencoders from stackzoo: images of {height}x{width}x{channels}, float in [{low:g}, {high:g}].
 {picture}
-| level | sentence | code, channels first |
+| level | spec | code, channels first |
 |---|---|---|
 {levels}
 
@@ -140,7 +140,7 @@ def _results(report: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
 def _yaml(metadata: Mapping[str, Any]) -> str:
     import yaml  # not needed to list names
 
-    # one line for every scalar, and nothing but ASCII: what a sentence holds in quotes cannot end the metadata
+    # one line for every scalar, and nothing but ASCII: what a spec holds in quotes cannot end the metadata
     return str(yaml.safe_dump(dict(metadata), sort_keys=False, allow_unicode=False, width=float("inf")))
 
 

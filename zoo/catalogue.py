@@ -1,7 +1,7 @@
 """Networks of a catalogue, such as timm's: built whole and then cut, so that most of what is built may be thrown away.
 
 What a saved stack may build is bounded by the numbers that its weight files hold. How large the networks of a catalogue
-are the catalogue says, and no option of a sentence can make one larger.
+are the catalogue says, and no option of a spec can make one larger.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ class ZooError(Exception):
 
 
 class SpecError(ZooError):
-    """A sentence, or a part of one, that cannot be understood or built.
+    """A spec, or a part of one, that cannot be understood or built.
 
     Where the place is known the message carries the text and a caret under it.
     """

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import RegistryError, TrainingError
+from zoo.errors import RegistryError, SpecError, TrainingError
 from zoo.phases import Phase
 from zoo.weighing import Weighing
 
@@ -36,11 +36,11 @@ OutputKind = Literal["linear", "sigmoid"]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a class of the sentence stands in its stack: what ``build`` knows and the class does not.
+    """Where a class of the spec stands in its stack: what ``build`` knows and the class does not.
 
     Args:
         input_shape: what the stage encodes, and a head generates.
-        code_shape: the shape written behind the stage's name, None where the sentence leaves it to the stage. A term
+        code_shape: the shape written behind the stage's name, None where the spec leaves it to the stage. A term
             is always told its level's code shape.
         pixels: the input is images in [0, 1] rather than unit-scale codes.
         posterior: ``"gaussian"`` when a regularizer of the level needs a deviation as well as a mean.
@@ -99,10 +99,10 @@ class HeadBatch:
 
 
 class Part(nn.Module, ABC):
-    """What a name of the sentence stands for: the root of the four kinds.
+    """What a name of the spec stands for: the root of the four kinds.
 
     A concrete class takes a ``Place`` first and its options as keyword-only arguments with annotations and defaults;
-    ``build`` checks a sentence's arguments against that signature.
+    ``build`` checks a spec's arguments against that signature.
     """
 
     source: ClassVar[str] = ""
@@ -112,7 +112,7 @@ class Part(nn.Module, ABC):
     """The option that a value without a key means, as the weight in ``kl(0.5)``."""
 
     item: Item | None = None
-    """What stands for it in the sentence with every option written out: ``build`` sets it, and a saved stack keeps it,
+    """What stands for it in the spec with every option written out: ``build`` sets it, and a saved stack keeps it,
     so that a default which changes later changes no stack that was saved before. An option whose default is None is
     written out when the class has settled it, in an attribute of the same name."""
 
@@ -157,8 +157,24 @@ class Stage(Part):
     def decode(self, z: Tensor) -> Tensor:
         """(B, *code) to (B, *input)."""
 
+    def check_input(self, x: Tensor) -> None:
+        """Refuse inputs of another shape, for a stage that takes one shape alone.
+
+        Raises:
+            SpecError: x is not (B, *input); it says what is wanted.
+        """
+        if x.shape[1:] != self.input_shape:
+            advice = "; zoo.data.images(x, stack.input_shape) brings images to it" if self.place.pixels else ""
+            raise SpecError(
+                f"{type(self).__name__} takes inputs of {tuple(self.input_shape)}, channels first, and nothing else; "
+                f"got {tuple(x.shape[1:])}{advice}"
+            )
+
     def prepare(self, x: Tensor) -> None:
-        """Look at a sample of the inputs, (N, *input), once before the first step; for a start that knows the data."""
+        """Look at a sample of the inputs, (N, *input), once before the first step; for a start that knows the data.
+
+        It is in random order, so the first of it are a sample as well.
+        """
 
     def phases(self) -> tuple[Phase, ...]:
         """How the stage wants to be trained: in one phase, all of it, unless overridden."""
@@ -198,7 +214,7 @@ class Stage(Part):
         """
 
     def stop_growing(self) -> None:
-        """Growing is over: only what the sentence says is left. Nothing unless overridden."""
+        """Growing is over: only what the spec says is left. Nothing unless overridden."""
 
 
 class Term(Part):

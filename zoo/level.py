@@ -26,7 +26,7 @@ class Level(nn.Module):
 
     Args:
         stage: the two maps.
-        terms: by name, in the order of the sentence; at least one likelihood among them; several add up.
+        terms: by name, in the order of the spec; at least one likelihood among them; several add up.
 
     The buffers ``shift`` and ``scale`` bring the codes of a level to unit scale; ``finish`` sets them from training
     codes when the level is finished. ``encode`` and ``decode`` include them. The buffer ``trained``
@@ -71,7 +71,7 @@ class Level(nn.Module):
 
     @property
     def written_out(self) -> LevelSpec | None:
-        """The level's part of the sentence with every option, None for parts that no sentence built."""
+        """The level's part of the spec with every option, None for parts that no spec built."""
         items = [cast("Part", part).item for part in (self.stage, *self.terms.values())]
         known = tuple(item for item in items if item is not None)
         return LevelSpec(known) if len(known) == len(items) else None

@@ -23,7 +23,7 @@ class Numbers:
 
     Args:
         own: the term's own number, not weighted.
-        reconstruction: the sum of the level's reconstructions, each times the weight that the sentence gives it.
+        reconstruction: the sum of the level's reconstructions, each times the weight that the spec gives it.
         regularization: that of its regularizers.
         step: optimiser steps taken in the level, this one included.
     """

@@ -63,7 +63,7 @@ class Bench:
 
     def stack(self, cell: Cell) -> Stack:
         """The row's stack, its lower level trained."""
-        stack = build(cell.sentence, seed=cell.seed)
+        stack = build(cell.spec, seed=cell.seed)
         if cell.levels == 2:
             stack.level(1).load_state_dict(self._lower(cell.precision, cell.seed).level(1).state_dict())
         return stack
@@ -92,12 +92,12 @@ class Bench:
         return kid(self.real, self.judge.features(samples))
 
     def _lower(self, precision: str, seed: int) -> Stack:
-        sentence = f"{self.size.shape}/{self.size.lower}"
+        spec = f"{self.size.shape}/{self.size.lower}"
         folder = self.folder / f"level-1-{self.size.shape}-{precision}-seed-{seed}"
         if not folder.is_dir():
-            print(f"  level 1 of two: {sentence} {precision} seed {seed}", flush=True)
+            print(f"  level 1 of two: {spec} {precision} seed {seed}", flush=True)
             start = perf_counter()
-            stack = _fit(build(sentence, seed=seed), self, self.size.steps[1], precision, seed)
+            stack = _fit(build(spec, seed=seed), self, self.size.steps[1], precision, seed)
             stack.save(folder, report={"seconds": perf_counter() - start})
         return load(folder)
 

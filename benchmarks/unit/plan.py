@@ -20,7 +20,7 @@ class Size:
     """What stands for an image size.
 
     Args:
-        shape: as the sentence begins.
+        shape: as the spec begins.
         data: a name or a folder below ``$ZOO_DATA``.
         images: training images, at most: a fixed random part.
         lower: the first level of two.
@@ -67,7 +67,7 @@ class Cell:
     seed: int = 0
 
     @property
-    def sentence(self) -> str:
+    def spec(self) -> str:
         """What a user would write; the weight only where it is not the default."""
         term = self.term if self.weight is None else f"{self.term}({self.weight:g})"
         size = SIZES[self.size]
@@ -76,12 +76,12 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """The sentence and whatever else tells rows apart."""
-        return f"{self.sentence} {self.precision} seed {self.seed}"
+        """The spec and whatever else tells rows apart."""
+        return f"{self.spec} {self.precision} seed {self.seed}"
 
     def to_json(self) -> dict[str, Any]:
-        """All fields, and the sentence."""
-        return {"key": self.key, "sentence": self.sentence, **asdict(self)}
+        """All fields, and the spec."""
+        return {"key": self.key, "spec": self.spec, **asdict(self)}
 
 
 def plan() -> list[Cell]:

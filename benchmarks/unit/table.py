@@ -79,16 +79,16 @@ def _seeds(rows: list[Found]) -> str:
 
 
 def _pairs(rows: list[Found], field: str, one: Any, other: Any) -> str:
-    firsts = {row["sentence"]: row for row in rows if row[field] == one}
-    seconds = [row for row in rows if row[field] == other and row["sentence"] in firsts]
+    firsts = {row["spec"]: row for row in rows if row[field] == one}
+    seconds = [row for row in rows if row[field] == other and row["spec"] in firsts]
     lines = []
     for second in sorted(seconds, key=lambda row: (row["size"], row["levels"], TERMS.index(row["term"]), row["width"])):
-        first = firsts[second["sentence"]]
+        first = firsts[second["spec"]]
         if verdict(first) or verdict(second):
             numbers = [verdict(first) or "trained", verdict(second) or "trained", *[""] * 6]
         else:
             numbers = [f"{row[name]:{form}}" for name, form in COMPARED for row in (first, second)]
-        lines.append((f"`{second['sentence']}`", *numbers))
+        lines.append((f"`{second['spec']}`", *numbers))
     names = [f"{name}, {which}" for name in ("MSE", "active", "distance", "KID") for which in (one, other)]
     return _table(("", *names), lines)
 
@@ -97,7 +97,7 @@ def _network(rows: list[Found]) -> str:
     """The KID of 64x64 samples by the other network as well."""
     judged = [row for row in rows if row.get("kid_network") is not None and row["precision"] == "fp32"]
     judged.sort(key=lambda row: (row["levels"], row["width"], TERMS.index(row["term"]), row["weight"] or 0))
-    lines = [(f"`{row['sentence']}`", _kid(row, "kid"), _kid(row, "kid_network")) for row in judged]
+    lines = [(f"`{row['spec']}`", _kid(row, "kid"), _kid(row, "kid_network")) for row in judged]
     return _table(("", "KID", "KID by the ResNet-18"), lines)
 
 

@@ -87,7 +87,7 @@ class Conv(Stage):
 
     def encode(self, x: Tensor) -> Posterior:
         """Images (B, C, H, W) in [0, 1], or a unit-scale map, to a posterior over (B, *code)."""
-        self._check_input(x)
+        self._check_size(x)
         mean, logvar = self.encoder(x * 2 - 1 if self.place.pixels else x)
         return Posterior(mean, logvar, self.noise if len(self.code_shape) == 3 else "local")
 
@@ -122,14 +122,14 @@ class Conv(Stage):
         self.view = None
         growing.stop(self)
 
-    def _check_input(self, x: Tensor) -> None:
+    def _check_size(self, x: Tensor) -> None:
+        if len(self.code_shape) == 1:
+            if self.view is None:
+                self.check_input(x)
+            return
         channels, height, width = self.input_shape
         if self.view is not None:
             height, width = self.view.size
-        if len(self.code_shape) == 1:
-            if x.shape[1:] != (channels, height, width):
-                raise SpecError(f"a dense bottleneck takes {(channels, height, width)} alone, got {tuple(x.shape[1:])}")
-            return
         vertical, horizontal = height // self.code_shape[1], width // self.code_shape[2]
         if x.ndim != 4 or x.shape[1] != channels or x.shape[2] % vertical or x.shape[3] % horizontal:
             raise SpecError(

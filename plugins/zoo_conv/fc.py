@@ -57,8 +57,7 @@ class FullyConnected(Stage):
 
     def encode(self, x: Tensor) -> Posterior:
         """(B, *input) to a posterior over (B, code)."""
-        if x.shape[1:] != self.input_shape:
-            raise SpecError(f"this stage takes {self.input_shape} alone, got {tuple(x.shape[1:])}")
+        self.check_input(x)
         return Posterior(*self.encoder(self._normalised(x)))
 
     def decode(self, z: Tensor) -> Tensor:

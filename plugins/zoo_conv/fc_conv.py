@@ -64,8 +64,7 @@ class WholeImage(Stage):
 
     def encode(self, x: Tensor) -> Posterior:
         """(B, C, H, W) to a posterior over (B, code)."""
-        if x.shape[1:] != self.input_shape:
-            raise SpecError(f"this stage takes {self.input_shape} alone, got {tuple(x.shape[1:])}")
+        self.check_input(x)
         return Posterior(*self.encoder(x))
 
     def decode(self, z: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The networks that ``conv`` can be made of, by their word in the sentence, as in ``conv1000(network=pooled)``.
+"""The networks that ``conv`` can be made of, by their word in the spec, as in ``conv1000(network=pooled)``.
 
 ``residual`` is the zoo's own. To add the network of a source: a file of its own here with a function from a ``Plan`` to
 an encoder and a decoder, its word in ``Name``, and a line in ``NETWORKS``. Its tests count its parameters.

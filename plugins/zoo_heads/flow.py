@@ -92,12 +92,12 @@ class Flow(Head):
         self.register_buffer("counts", torch.zeros(2**BITS, dtype=torch.int32) if classes else None)
 
     def prepare(self, codes: Tensor, labels: Tensor | None = None) -> None:
-        """Fit the Gaussian to codes, (N, *code), and see which labels there are."""
+        """Fit the Gaussian to codes, (N, *code), the first time, and see which labels there are."""
         if len(codes) < 2:
             raise TrainingError(f"flow fits a covariance and got {len(codes)} code: give it at least 2")
         if not codes.isfinite().all():
             raise TrainingError("flow got codes that are not finite: the level below it has diverged")
-        if self.gaussian is not None:
+        if self.gaussian is not None and not self.gaussian.fitted:  # the network has learned beside the one it has
             self.gaussian.fit(codes)
         if self.counts is not None:
             labels = self._checked(labels)

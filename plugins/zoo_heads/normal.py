@@ -46,7 +46,7 @@ class Normal(Head):
             raise SpecError("normal has the shape of the code below it and takes none of its own: write 'normal'")
         size = math.prod(place.input_shape)
         if size > LARGEST:
-            code = "x".join(map(str, (*place.input_shape[1:], place.input_shape[0])))  # HxWxC, as the sentence says it
+            code = "x".join(map(str, (*place.input_shape[1:], place.input_shape[0])))  # HxWxC, as the spec says it
             raise SpecError(
                 f"normal keeps a covariance of {size}x{size} numbers for codes of {code}; the most it takes is "
                 f"{LARGEST}x{LARGEST}: put it on a level with a smaller code"

@@ -41,6 +41,11 @@ class Gaussian(nn.Module):
         self.register_buffer("axes", torch.eye(size))
         self.register_buffer("variances", torch.ones(size))
 
+    @property
+    def fitted(self) -> bool:
+        """Whether it is that of some codes."""
+        return bool(self.center.any())
+
     def fit(self, codes: Tensor) -> None:
         """To codes (N, *shape); in float64 on the CPU, so every machine finds the same."""
         points = codes[: max(2, CODES_AT_ONCE // len(self.center))].flatten(1).cpu().double()
@@ -122,7 +127,7 @@ def waves(t: Tensor) -> Tensor:
 def bits(labels: Tensor) -> Tensor:
     """Labels (B,) as their binary digits, (B, BITS), of 1 and -1, the lowest first.
 
-    So nothing depends on how many classes there are, which a sentence does not say. Chen, Zhang and Hinton (2023),
+    So nothing depends on how many classes there are, which a spec does not say. Chen, Zhang and Hinton (2023),
     Analog Bits, arXiv:2208.04202.
 
     >>> bits(torch.tensor([5]))[:, :4].tolist()

@@ -100,5 +100,5 @@ def _fits(shape: tuple[int, ...], window: int) -> bool:
 
 
 def _words(shape: tuple[int, ...]) -> str:
-    """A tensor's shape the way the sentence writes it, HxWxC."""
+    """A tensor's shape the way the spec writes it, HxWxC."""
     return "x".join(map(str, (*shape[1:], shape[0])))

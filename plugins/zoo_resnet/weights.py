@@ -39,7 +39,7 @@ def look(text: str) -> Place:
     """What a place says of the network whose weights it has; a file alone says nothing.
 
     Raises:
-        SpecError: it is no place, or its network is none that a sentence can name.
+        SpecError: it is no place, or its network is none that a spec can name.
         FileError, HubError: it cannot be read.
     """
     if not text.startswith((HUB, FOLDER)):
@@ -58,7 +58,7 @@ def look(text: str) -> Place:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FileError(f"{path}: not the config of a network of timm ({_brief(error)})") from error
     if changes:
-        raise SpecError(f"{text} changes its network by {changes}, which a sentence cannot say: take a plain one")
+        raise SpecError(f"{text} changes its network by {changes}, which a spec cannot say: take a plain one")
     return Place(text, backbone, described)
 
 

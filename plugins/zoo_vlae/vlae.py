@@ -99,8 +99,7 @@ class VariationalLadder(Stage):
 
     def encode(self, x: Tensor) -> Posterior:
         """(B, *input), images in [0, 1] or unit-scale codes, to a posterior over (B, rungs, width)."""
-        if x.shape[1:] != self.input_shape:
-            raise SpecError(f"this stage takes {self.input_shape} alone, got {tuple(x.shape[1:])}")
+        self.check_input(x)
         x = x * 2 - 1 if self.place.pixels else x
         return Posterior(*self.encoder(x.reshape(len(x), *self.inputs)))
 

@@ -1,8 +1,8 @@
-"""From a sentence, or a saved folder, to a stack.
+"""From a spec, or a saved folder, to a stack.
 
-`parts` makes one object of one item of the sentence, `assembly` a stack of all of them, `loading` the same of a folder
+`parts` makes one object of one item of the spec, `assembly` a stack of all of them, `loading` the same of a folder
 that passed the gate. `sources` finds the folder, also on the Hub and in registry.json; `bringing` puts the levels of
-such a folder into a sentence (`resizing` for images of another size), and `building` assembles the rest on top.
+such a folder into a spec (`resizing` for images of another size), and `building` assembles the rest on top.
 """
 
 from __future__ import annotations

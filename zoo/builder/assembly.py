@@ -1,4 +1,4 @@
-"""Sentence to stack: shapes threaded from the pixels up, every level with its terms."""
+"""Spec to stack: shapes threaded from the pixels up, every level with its terms."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LARGEST_DIMENSION = 2**26
 
 
 def assemble(spec: StackSpec, bottom: Stack | None = None) -> Stack:
-    """The stack of a sentence that says its input.
+    """The stack of a spec that says its input.
 
     Args:
         spec: with all its levels, and none that stands for others.
         bottom: its first levels, which are there already.
     """
-    spec = parse(str(spec))  # so that positions in errors are those of the canonical sentence
+    spec = parse(str(spec))  # so that positions in errors are those of the canonical spec
     height, width, channels = cast("tuple[int, int, int]", spec.input)
     shape: Shape = (channels, height, width)
     _check_size(shape, spec, None)
@@ -119,7 +119,7 @@ def _named_terms(terms: list[tuple[Found, Term]]) -> dict[str, Term]:
 
 
 def _tensor_shape(shape: tuple[int, ...]) -> Shape:
-    """HxWxC of the sentence to (C, H, W) of the tensors; other ranks stay."""
+    """HxWxC of the spec to (C, H, W) of the tensors; other ranks stay."""
     return (shape[2], shape[0], shape[1]) if len(shape) == 3 else shape
 
 

@@ -1,4 +1,4 @@
-"""Levels that were trained already, taken into a sentence: from the Hub, from registry.json, from a folder."""
+"""Levels that were trained already, taken into a spec: from the Hub, from registry.json, from a folder."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ TAG_OPTIONS = ("levels",)
 
 
 def bring(spec: StackSpec) -> tuple[StackSpec, Stack]:
-    """Write out the levels that the first level of a sentence stands for.
+    """Write out the levels that the first level of a spec stands for.
 
     Returns:
-        The sentence with these levels in that one's place and with their input, and the stack of these levels.
+        The spec with these levels in that one's place and with their input, and the stack of these levels.
 
     Raises:
         SpecError: it cannot be understood, or does not fit.
         HubError, RegistryError, FileError: the levels cannot be had.
     """
-    spec = parse(str(spec))  # so that positions in errors are those of the canonical sentence
+    spec = parse(str(spec))  # so that positions in errors are those of the canonical spec
     first, *above = spec.levels
     item = first.items[0]
     try:

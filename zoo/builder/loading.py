@@ -86,7 +86,7 @@ def _rebuild(saved: files.Saved) -> Stack:
     """The stack of a config on ``meta``, without weights, as large as its files at most, and as the config says."""
     where = saved.config_path
     files.check_plugins(saved)
-    files.check_sentences(saved)
+    files.check_specs(saved)
     try:
         full = StackSpec(tuple(level.spec for level in saved.levels), saved.spec.input)
         with files.within_budget(saved.headers, f"{where}: levels"), torch.device("meta"):

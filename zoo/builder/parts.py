@@ -1,4 +1,4 @@
-"""One part of a sentence to one object: the class called with the options, after they are checked."""
+"""One part of a spec to one object: the class called with the options, after they are checked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Found:
 
 
 def construct(found: Found, place: Place, spec: StackSpec) -> Part:
-    """Call the class with the sentence's arguments, after checking them against its signature."""
+    """Call the class with the spec's arguments, after checking them against its signature."""
     item, cls = found.item, found.cls
     parameters = {
         name: parameter
@@ -65,7 +65,7 @@ def construct(found: Found, place: Place, spec: StackSpec) -> Part:
 
 def _written_out(item: Item, part: Part, options: dict[str, Any]) -> Item:
     """The item with its shape and all its options."""
-    shape = item.shape or (_sentence_shape(part.code_shape) if isinstance(part, Stage) else ())
+    shape = item.shape or (_spec_shape(part.code_shape) if isinstance(part, Stage) else ())
     settled = {name: getattr(part, name, None) if value is None else value for name, value in options.items()}
     plain = {name: value for name, value in settled.items() if isinstance(value, int | float | str | tuple)}
     return files.without_file(Item(item.name, shape, None, tuple(plain.items())))
@@ -97,6 +97,6 @@ def _plain_kinds(annotation: object, cls: type) -> list[Any]:
     return kinds if plain else []
 
 
-def _sentence_shape(shape: Shape) -> tuple[int, ...]:
-    """(C, H, W) of the tensors to HxWxC of the sentence."""
+def _spec_shape(shape: Shape) -> tuple[int, ...]:
+    """(C, H, W) of the tensors to HxWxC of the spec."""
     return (shape[1], shape[2], shape[0]) if len(shape) == 3 else shape

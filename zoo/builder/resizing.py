@@ -14,7 +14,7 @@ Input = tuple[int, int, int]
 
 
 def resized(spec: StackSpec, input: Input) -> StackSpec:
-    """A sentence that says its input, for images of another height and width: its maps grow and shrink with them.
+    """A spec that says its input, for images of another height and width: its maps grow and shrink with them.
 
     Raises:
         SpecError: a level that is made for one size, another number of channels, or maps that would not be whole.

@@ -55,7 +55,7 @@ def entries() -> list[Entry]:
 
 
 def verify(entry: Entry) -> list[str]:
-    """What is wrong with an entry: a sentence for each damaged shard, none when all is well.
+    """What is wrong with an entry: a line for each damaged shard, none when all is well.
 
     One that another process is at work on is passed over: it may not have its first shard yet.
     """
@@ -66,7 +66,7 @@ def verify(entry: Entry) -> list[str]:
     except FileError as error:
         return [str(error)]
     wrong = [damage(entry.folder, shard) for shard in index["shards"]]
-    return [sentence for sentence in wrong if sentence is not None]
+    return [line for line in wrong if line is not None]
 
 
 def clear(entry: Entry) -> bool:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SHARD_BYTES = 64 * 2**20
 """What one shard holds about: the memory it takes to write one, and what is made again when one is lost."""
+PIECE = "piece-"
+"""Begins the file of rows that one process made of a shard which several make."""
 PROBED = 4
 """Rows that are made again each time, to see that the cache still holds what would be made now."""
 
@@ -150,17 +152,11 @@ class _Work:
         missing = [part for part in parts if part.start not in sound]
         if self.leads and self.among is not None:
             with writing():  # what lies there is damaged or stale, and must not pass for what the others make
-                for part in missing:
-                    _path(key.folder, part).unlink(missing_ok=True)
+                for stale in (*(_path(key.folder, part) for part in missing), *key.folder.glob(f"{PIECE}*")):
+                    stale.unlink(missing_ok=True)
             self.among.total([float(part in missing) for part in parts])
-        for first, *others in self._rounds(missing):
-            sound[first.start] = self._made(first)
-            if self.leads and self.among is not None:
-                self.among.wait()
-            for part in others:
-                with writing():
-                    theirs = _facts(key.folder, part)
-                sound[part.start] = theirs or self._made(part)  # of another machine, with a cache of its own
+        for together in self._rounds(missing):
+            sound |= self._made(together)
             with writing():
                 shards = [sound[first] for first in sorted(sound)]
                 index = {"format_version": FORMAT_VERSION, "title": key.title, "key": dict(key.parts),
@@ -179,8 +175,11 @@ class _Work:
         parts = self.parts
         wanted = among.total([0.0] * len(parts))
         for together in self._rounds([part for part, flag in zip(parts, wanted, strict=True) if flag]):
-            if among.rank < len(together):
-                self._made(together[among.rank])
+            piece = self._pieces(together, among.rank % len(together))[among.rank // len(together)]
+            if len(piece):
+                rows = self.make(piece, self.tick)
+                with writing():
+                    files.write_tensors(_path(self.key.folder, piece, "" if piece in together else PIECE), rows)
             among.wait()
         among.wait()
 
@@ -190,14 +189,44 @@ class _Work:
         return self.among is not None and self.among.rank == 0
 
     def _rounds(self, missing: list[range]) -> list[list[range]]:
-        """What is made at once: a shard by each process."""
+        """What is made at once: a shard by each process, or by several where there are fewer shards."""
         size = 1 if self.among is None else self.among.count
         return [missing[first : first + size] for first in range(0, len(missing), size)]
 
-    def _made(self, part: range) -> dict[str, Any]:
-        rows = self.make(part, self.tick)
+    def _pieces(self, together: list[range], place: int) -> list[range]:
+        """The rows of a round's shard that each of its processes makes; they take turns at the shards."""
+        count = 1 if self.among is None else len(range(place, self.among.count, len(together)))
+        shard = together[place]
+        return [shard[len(shard) * number // count : len(shard) * (number + 1) // count] for number in range(count)]
+
+    def _made(self, together: list[range]) -> dict[int, dict[str, Any]]:
+        """The shards of a round by their first row, with what the other processes made of them."""
+        own = self._pieces(together, 0)[0]
+        rows = self.make(own, self.tick) if len(own) else {}
+        if self.leads and self.among is not None:
+            self.among.wait()
+        return {part.start: self._joined(together, place, {own: rows}) for place, part in enumerate(together)}
+
+    def _joined(self, together: list[range], place: int, own: dict[range, Rows]) -> dict[str, Any]:
+        """A shard, as one process wrote it whole, or put together of pieces; what did not arrive is made here."""
+        folder, shard, pieces = self.key.folder, together[place], self._pieces(together, place)
+        if pieces == [shard] and shard not in own and self.leads:
+            with writing():
+                theirs = _facts(folder, shard)
+            if theirs is not None:
+                self.tick(len(shard))
+                return theirs
+        rows = [own[piece] if piece in own else self._arrived(piece) for piece in pieces if len(piece)]
         with writing():
-            return _written(self.key.folder, part, rows)
+            return _written(folder, shard, {name: torch.cat([some[name] for some in rows]) for name in rows[0]})
+
+    def _arrived(self, piece: range) -> Rows:
+        """What another process made of a shard; made here if it did so on another machine, in a cache of its own."""
+        path = _path(self.key.folder, piece, PIECE)
+        if not self.leads or not path.exists():
+            return self.make(piece, self.tick)
+        self.tick(len(piece))
+        return files.read_tensors(path)[0]
 
     def sound(self) -> dict[int, dict[str, Any]]:
         """The shards that are there and may be kept, by their first row."""
@@ -274,5 +303,5 @@ def _facts(folder: Path, part: range) -> dict[str, Any] | None:
     }
 
 
-def _path(folder: Path, part: range) -> Path:
-    return folder / f"{part.start:012d}.safetensors"
+def _path(folder: Path, part: range, kind: str = "") -> Path:
+    return folder / f"{kind}{part.start:012d}.safetensors"

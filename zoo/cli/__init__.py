@@ -62,6 +62,6 @@ __all__ = ["main"]
 def main(*, debug: bool) -> None:
     """Train, measure and use stacks of autoencoders.
 
-    A stack is a sentence, as in 28x28x1/conv7x7x10/fc8+kl: levels, pixels first, each a stage and the terms of its
+    A stack is a spec, as in 28x28x1/conv7x7x10/fc8+kl: levels, pixels first, each a stage and the terms of its
     objective. `zoo list` shows the names there are, `zoo demo` trains a first one.
     """

@@ -64,8 +64,8 @@ def verify(kind: str | None) -> None:
     for entry in tqdm(found, desc="verify", unit="entry", disable=None):
         wrong = cache.verify(entry)
         damaged += bool(wrong)
-        for sentence in wrong:
-            click.echo(f"{entry.title}: {sentence}")
+        for line in wrong:
+            click.echo(f"{entry.title}: {line}")
     click.echo(f"{_count(found)} checked, {damaged} damaged")
     if damaged:
         click.echo("What is damaged is made again when it is next asked for; 'zoo cache clear' removes it.")

@@ -28,10 +28,18 @@ _UNSAFE = re.compile(r"[^\w.+ -]|^\.+")
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
-@click.option("--data", required=True, metavar="NAME|DIR|FILE", help="Images; all of them are encoded.")
+@click.option("--data", required=True, metavar="NAME|DIR|FILE", help="Images.")
+@click.option(
+    "--split",
+    type=click.Choice(["all", "train", "val", "test"]),
+    default="all",
+    show_default=True,
+    help="The part of the images that is encoded; all of a named set begins with its training images.",
+)
+@click.option("--level", type=click.IntRange(min=1), metavar="N", help="Codes of this level, not of the top one.")
 @click.option("--out", required=True, type=FOLDER, metavar="CODES", help="The folder for the codes.")
-def encode(folder: Path, data: str, out: Path) -> None:
-    """Encode images to the top codes of a saved stack.
+def encode(folder: Path, data: str, split: str, level: int | None, out: Path) -> None:
+    """Encode images to codes of a saved stack.
 
     CODES is a folder of codes.safetensors, with "codes" (N, ...) in float32 and, where the data has them, "labels"; and
     files.json, which says what they are codes of: file names in the order of the codes, classes, data, stack.
@@ -43,16 +51,18 @@ def encode(folder: Path, data: str, out: Path) -> None:
 
     folder = builder.locate(folder).folder
     stack = loaded(folder, part="encoder")
-    shown = images(data, stack.input_shape, split="all")
+    if level is not None and level > len(stack.levels):
+        raise click.UsageError(f"--level {level}: {stack.spec} has levels 1 to {len(stack.levels)}.")
+    shown = images(data, stack.input_shape, split=split)
     with torch.inference_mode(), _bar(len(shown), "encode") as bar:
         batches = []
         for part in _batches(len(shown)):
-            batches.append(stack.encode(shown.batch(part).to(stack.device)).float().cpu())
+            batches.append(stack.encode(shown.batch(part).to(stack.device), level).float().cpu())
             bar.update(len(batches[-1]))
     tensors = {"codes": torch.cat(batches)} | ({} if shown.labels is None else {"labels": shown.labels})
     files.write_tensors(out / CODES, tensors)
-    files.write_json(out / FILES, _told(shown, stack, folder))
-    click.echo(f"{len(shown):,} codes of {' x '.join(map(str, stack.code_shape))} numbers are in {out}.")
+    files.write_json(out / FILES, _told(shown, stack, folder, level or len(stack.levels)))
+    click.echo(f"{len(shown):,} codes of {' x '.join(map(str, tensors['codes'].shape[1:]))} numbers are in {out}.")
 
 
 @click.command()
@@ -73,12 +83,14 @@ def decode(folder: Path, codes: Path, out: Path) -> None:
     stack = loaded(folder, part="decoder")
     path = codes / CODES if codes.is_dir() else codes
     tensors, _ = files.read_tensors(path, lambda key: key == "codes")
-    z = _checked(tensors.get("codes"), stack, path)
-    names = _names(codes / FILES, len(z), folder)
+    told = _read(codes / FILES)
+    level = _level(told, stack, codes / FILES)
+    z = _checked(tensors.get("codes"), stack, level, path)
+    names = _names(told, codes / FILES, len(z), folder)
     out.mkdir(parents=True, exist_ok=True)
     with torch.inference_mode(), _bar(len(z), "decode") as bar:
         for part in _batches(len(z)):
-            for name, image in zip(names[part], stack.decode(z[part].to(stack.device)).cpu(), strict=True):
+            for name, image in zip(names[part], stack.decode(z[part].to(stack.device), level).cpu(), strict=True):
                 _write_png(image, out / name)
                 bar.update()
     click.echo(f"{len(z):,} images are in {out}.")
@@ -94,12 +106,14 @@ def _bar(total: int, title: str) -> Any:
     return tqdm(total=total, desc=title, unit="img")
 
 
-def _told(shown: Images, stack: Stack, folder: Path) -> dict[str, Any]:
+def _told(shown: Images, stack: Stack, folder: Path, level: int) -> dict[str, Any]:
     """What files.json says of the codes."""
     return {
         "spec": str(stack.spec),
         "weights": _weights(folder),
+        "level": level,
         "data": shown.name,
+        "split": shown.split,
         "fingerprint": shown.fingerprint,
         "files": None if shown.files is None else list(shown.files),
         "classes": None if shown.classes is None else list(shown.classes),
@@ -114,11 +128,29 @@ def _weights(folder: Path) -> list[str]:
     return [level["sha256"] for level in files.read_config(folder)["levels"]]
 
 
-def _checked(codes: Tensor | None, stack: Stack, path: Path) -> Tensor:
-    """Codes that this stack can decode, or an error that says what they are instead."""
+def _read(path: Path) -> dict[str, Any]:
+    """What ``zoo encode`` says of the codes; nothing where it did not write them."""
+    from zoo import files
+
+    return files.read_json(path, largest=LARGEST_LIST) if path.is_file() else {}
+
+
+def _level(told: dict[str, Any], stack: Stack, path: Path) -> int:
+    """The level that the codes are of: the top one unless ``zoo encode`` says otherwise."""
+    level = told.get("level", len(stack.levels))
+    if not isinstance(level, int) or not 1 <= level <= len(stack.levels):
+        raise FileError(
+            f"{path}: the codes are of level {level!r}, and {stack.spec} has levels 1 to {len(stack.levels)}: "
+            "encode again"
+        )
+    return level
+
+
+def _checked(codes: Tensor | None, stack: Stack, level: int, path: Path) -> Tensor:
+    """Codes that this level can decode, or an error that says what they are instead."""
     if codes is None:
         raise FileError(f"{path} holds no tensor 'codes'")
-    wanted, found = tuple(stack.code_shape), tuple(codes.shape[1:])
+    wanted, found = tuple(stack.level(level).code_shape), tuple(codes.shape[1:])
     if not codes.is_floating_point() or found != wanted:
         raise FileError(
             f"{path} holds {codes.dtype} codes of {found}; {stack.spec} decodes floating-point ones of {wanted}"
@@ -126,11 +158,8 @@ def _checked(codes: Tensor | None, stack: Stack, path: Path) -> Tensor:
     return codes.float()
 
 
-def _names(path: Path, count: int, folder: Path) -> list[str]:
+def _names(told: dict[str, Any], path: Path, count: int, folder: Path) -> list[str]:
     """The names of the PNG files, those of the original images where they are known; no two are the same."""
-    from zoo import files
-
-    told = files.read_json(path, largest=LARGEST_LIST) if path.is_file() else {}
     if told.get("weights", _weights(folder)) != _weights(folder):
         click.echo(f"Note: {path} says that the codes are those of another stack, {told.get('spec')}.", err=True)
     originals = told.get("files") or []

@@ -93,12 +93,12 @@ def stack_in_words(stack: Mapping[str, Any]) -> str:
     shapes: list[tuple[object, ...]] = [
         ("level", "spec", "in", "out", "numbers", "compression", "encoder par.", "decoder par.", "terms par.")
     ]
-    terms: list[tuple[object, ...]] = [("level", "term", "kind", "weight", "unit")]
+    terms: list[tuple[object, ...]] = [("level", "term", "kind", "weight")]
     for number, level in enumerate(levels, 1):
         sizes = [level["parameters"][part] for part in ("encoder", "decoder", "terms")]
         ends = _shape(level["input_shape"]), _shape(level["code_shape"])
         shapes.append((number, level["spec"], *ends, level["numbers"], f"{level['compression']:.3g}", *sizes))
-        terms += [(number, term["name"], term["kind"], f"{term['weight']:g}", term["unit"]) for term in level["terms"]]
+        terms += [(number, term["name"], term["kind"], f"{term['weight']:g}") for term in level["terms"]]
     head = stack["head"]
     blocks = [
         stack["spec"],
@@ -136,11 +136,11 @@ def _term(name: str, term: Term) -> dict[str, Any]:
     from zoo.interfaces import Regularizer
 
     kind = "regularizer" if isinstance(term, Regularizer) else "reconstruction"
-    return {"name": name, "kind": kind, "weight": term.weight, "unit": "nats per image"}
+    return {"name": name, "kind": kind, "weight": term.weight}
 
 
 def _sources(stack: Stack) -> dict[str, str]:
-    """The source of every part, by the name that the sentence gives it."""
+    """The source of every part, by the name that the spec gives it."""
     parts: dict[str, Part] = {}
     for level, spec in zip(stack.lower(), stack.spec.levels, strict=False):
         parts |= {spec.items[0].name: level.stage, **_terms(level)}
@@ -154,7 +154,7 @@ def _size(module: nn.Module) -> int:
 
 
 def _shape(shape: list[int]) -> str:
-    """As the sentence writes it: height x width x channels."""
+    """As the spec writes it: height x width x channels."""
     ordered = [*shape[1:], shape[0]] if len(shape) == 3 else shape
     return "x".join(map(str, ordered))
 

@@ -16,10 +16,26 @@ if TYPE_CHECKING:
 @click.command("eval")
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--data", required=True, metavar="NAME|DIR|FILE", help="Images; their test part is measured on.")
-@click.option("--samples", type=click.IntRange(min=2), metavar="N", help="Also FID and KID of this many samples.")
 @click.option(
-    "--features", metavar="NET", help="The network that judges samples: a timm model or the folder of a stack."
+    "--split",
+    type=click.Choice(["test", "val", "train", "all"]),
+    default="test",
+    show_default=True,
+    help="The part of the images that is measured on.",
 )
+@click.option(
+    "--train",
+    metavar="NAME|DIR|FILE",
+    show_default="the training part of --data",
+    help="Images that PCA, neighbours, probes and --classifier own are fitted on.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is drawn.")
+@click.option(
+    "--features",
+    metavar="NET[=FILE]",
+    help="Also FID and KID of reconstructions, by the features of a timm model or of the stack in a folder.",
+)
+@click.option("--samples", type=click.IntRange(min=2), metavar="N", help="With --features, also of this many samples.")
 @click.option(
     "--corrupt", metavar="WORDS", help="Also what comes back of corrupted images: noise=0.3, mask=0.5, joined by +."
 )
@@ -32,8 +48,11 @@ if TYPE_CHECKING:
 def evaluate(
     folder: Path,
     data: str,
-    samples: int | None,
+    split: str,
+    train: str | None,
+    seed: int,
     features: str | None,
+    samples: int | None,
     corrupt: str | None,
     classifier: str | None,
     out: Path | None,
@@ -42,15 +61,18 @@ def evaluate(
 ) -> None:
     """Measure a saved stack, beside PCA and JPEG of equal size.
 
-    --samples and --features go together. --classifier own trains a small classifier on the training images first;
+    --classifier own trains a small classifier on the training images first;
     own=FILE.safetensors keeps it in that file.
     """
-    if (samples is None) != (features is None):
-        raise click.UsageError("--samples and --features go together.")
+    if samples and not features:
+        raise click.UsageError("--samples needs --features, the network that judges them.")
     from zoo import evaluation, files
 
     kept = out or (folder if (folder / files.CONFIG).is_file() else None)
     asked: dict[str, Any] = {
+        "split": split,
+        "train": train,
+        "seed": seed,
         "samples": samples or 0,
         "features": features,
         "corrupt": corrupt,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--metric", metavar="BOUND", help="Of these, what was measured within it, as in 'mse<0.01'.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_names(pattern: str, kind: str | None, *, pretrained: bool, as_json: bool, **filters: str | None) -> None:
-    """List the names that a sentence can use.
+    """List the names that a spec can use.
 
     PATTERN is a glob, as in 'conv*'.
     """
@@ -81,7 +81,7 @@ def plugins(ctx: click.Context, *, as_json: bool) -> None:
 
 
 def _rows(pattern: str, kind: str | None) -> list[dict[str, str]]:
-    """What a sentence can name, kind by kind."""
+    """What a spec can name, kind by kind."""
     found = registry.names(pattern, kind=kind)
     kinds = [kind] if kind else [kind for kind in registry.USES if kind != "command"]
     offers = sorted(
@@ -103,7 +103,7 @@ def _missing() -> str:
 
 
 def _registry_problems() -> tuple[dict[str, str], list[str]]:
-    """What is wrong with each registry file that cannot be used, and a sentence for every name published twice."""
+    """What is wrong with each registry file that cannot be used, and a spec for every name published twice."""
     try:
         found = registry.catalogue()
     except RegistryError as error:
@@ -132,7 +132,7 @@ def _by_kind(plugin: Plugin) -> dict[str, list[str]]:
 
 
 def _clashes(installed: list[Plugin], own: set[str]) -> list[str]:
-    """One sentence for every name that is offered more than once, and for every command that the zoo has itself."""
+    """One spec for every name that is offered more than once, and for every command that the zoo has itself."""
     offered: dict[tuple[bool, str], list[Entry]] = defaultdict(list)
     for plugin in installed:
         for entry in plugin.offers:

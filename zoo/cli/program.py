@@ -81,6 +81,11 @@ def _message(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():  # torch's own classes are not imported
+        return (
+            f"out of memory: {str(error).splitlines()[0] if str(error) else 'there is no more'}\nTake a smaller "
+            "--batch-size, smaller images or a narrower stage (width=); CUDA_VISIBLE_DEVICES= leaves the GPU out."
+        )
     return (
         f"{type(error).__name__}: {error}\n"
         "This is a bug in the zoo or in a plugin: 'zoo --debug COMMAND ...' shows where. Please report it."

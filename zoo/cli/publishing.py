@@ -40,7 +40,7 @@ RESULTS = {True: "ok", False: "wrong", None: "-"}
 @click.option("--recipe", metavar="TEXT", help="The command that trained it.", show_default="as its run.json has it")
 @click.option("--registry", "path", type=FILE, default="registry.json", metavar="FILE", show_default=True,
               help="The file for the entry.")  # fmt: skip
-@click.option("--replace", is_flag=True, help="The entry may be there already.")
+@click.option("--replace", is_flag=True, help="Overwrite an entry of this name.")
 @click.option("--tag", metavar="TAG", help="Name the commit on the Hub.", show_default="NAME.TAG")
 @click.option("--builtin", is_flag=True, help="Copy it to pretrained/NAME.TAG beside the file, instead of pushing.")
 @click.option("--revision", metavar="COMMIT", help="With --builtin: the commit of the project that trained it.")
@@ -59,7 +59,7 @@ def publish(folder: Path, repo: str | None, name: str, licence: str, path: Path,
     run = {} if options["data"] and options["recipe"] else _run(folder)
     trained_on = options["data"] or run["data"]["name"]
     data = registry.Data(trained_on, options["data_licence"], options["data_url"], options["attribution"])
-    notice = hub.Notice(name, licence, data, options["recipe"] or _recipe(run, name), options["reports"])
+    notice = hub.Notice(name, licence, data, options["recipe"] or _recipe(run, folder, name), options["reports"])
     rest: dict[str, Any] = {"registry_file": path, "replacing": options["replace"]}
     if repo is None:
         entry = hub.bundle(folder, notice, revision=revision, **rest)
@@ -79,7 +79,7 @@ def verify(names: tuple[str, ...], *, data_root: Path | None, path: Path | None,
     """Check published stages: files, hashes and measured numbers.
 
     All of them, or those of these names. Every number that was recorded is measured again, and may differ by 1e-4 of
-    it. The exit code is 1 when anything is wrong; images that are not on this machine count with --strict alone.
+    it. The exit code is 1 when anything is wrong; images that are not on this machine are a failure only with --strict.
     """
     from accelerate.state import PartialState
 
@@ -130,15 +130,21 @@ def _run(folder: Path) -> dict[str, Any]:
     """What training recorded beside the stack."""
     from zoo import files
 
-    path = folder / "run.json"
+    path = folder / files.RUN
     if not path.is_file():
         raise FileError(f"{folder} has no run.json that says how it was trained: say it with --data and --recipe")
     return files.read_json(path)
 
 
-def _recipe(run: dict[str, Any], name: str) -> str:
+def _recipe(run: dict[str, Any], folder: Path, name: str) -> str:
     """The command of a run, with every option that was not at its default."""
     from zoo.training import Options
+
+    if run.get("brought"):
+        raise FileError(
+            f"{folder}: its lower levels were trained elsewhere, so its run.json does not hold the whole command: "
+            "give it with --recipe"
+        )
 
     data, usual = run["data"]["name"], Options().describe()
     words = ["zoo", "train", run["spec"], "--data", data]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--private", is_flag=True, help="Only for you, and whom you let in.")
 @click.option("--tag", metavar="TAG", help="Name this state, as in v1; a tag stays where it is.")
 @click.option("--revision", metavar="BRANCH", help="Push to this branch.", show_default="main")
-@click.option("--message", metavar="TEXT", help="What the commit says.", show_default="the sentence")
+@click.option("--message", metavar="TEXT", help="What the commit says.", show_default="the spec")
 def push(folder: Path, repo: str, *, private: bool, tag: str | None, revision: str | None, message: str | None) -> None:
     """Push a saved stack to the Hub, in one commit.
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from zoo.registry import Data, Measured, Published
 
-HEADING = ("name", "sentence", "code", "data", "licence", "size", "source", "measured")
+HEADING = ("name", "spec", "code", "data", "licence", "size", "source", "measured")
 
 
 def as_rows(stages: Sequence[Published]) -> str:

@@ -31,9 +31,9 @@ FOUNDATIONS = {
 @click.argument("target", metavar="SPEC|DIR|NAME", shell_complete=complete_target)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(target: str, *, as_json: bool) -> None:
-    """Show what a sentence, a saved stack or a name is.
+    """Show what a spec, a saved stack or a name is.
 
-    Of a sentence: its levels with their shapes, sizes, parameters and terms, and their sources. Of the folder of a
+    Of a spec: its levels with their shapes, sizes, parameters and terms, and their sources. Of the folder of a
     saved stack: its report as well. Of a name, as conv or kl: what it does, and its options. Of a published stage, as
     NAME.TAG: its entry as well.
     """

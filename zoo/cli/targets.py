@@ -1,4 +1,4 @@
-"""What commands are given: a sentence or the folder of a saved stack, and how either is completed in a shell."""
+"""What commands are given: a spec or the folder of a saved stack, and how either is completed in a shell."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 HUB = "hf-hub:"  # begins what is on the Hub; as in zoo.builder, which imports torch
-CONFIG = "config.json"  # what makes a folder a saved stack; as in zoo.files, which imports torch
+CONFIG, RUN = "config.json", "run.json"  # of a saved stack, and of its training; as in zoo.files, which imports torch
 
 
 def saved(target: str) -> bool:
-    """Whether this is a saved stack, in a folder or on the Hub, rather than a sentence."""
+    """Whether this is a saved stack, in a folder or on the Hub, rather than a spec."""
     return target.startswith(HUB) or (Path(target) / CONFIG).is_file()
 
 
 def opened(target: str, *, seed: int = 0) -> Stack:
-    """The stack in this folder, or a fresh one from this sentence."""
+    """The stack in this folder, or a fresh one from this spec."""
     from zoo.builder import build, load
 
     if saved(target):
@@ -49,7 +49,7 @@ def loaded(folder: str | Path, *, part: Literal["encoder", "decoder"] | None = N
 
 
 def outlined(target: str) -> Stack:
-    """The stack in this folder; or that of this sentence without its weights, at once however large it is."""
+    """The stack in this folder; or that of this spec without its weights, at once however large it is."""
     import torch
 
     from zoo.builder import build, load
@@ -68,7 +68,7 @@ def png(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path 
 
 
 def complete_target(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The folders there are, and the names that could stand at the end of this sentence."""
+    """The folders there are, and the names that could stand at the end of this spec."""
     begun = re.fullmatch(r"(?:.*(?P<joint>[/+]))?(?P<name>[A-Za-z_]*)", incomplete)
     names: list[str] = []
     if begun is not None:
@@ -87,10 +87,14 @@ def complete_saved(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 @contextmanager
 def _as_a_folder(target: str) -> Iterator[None]:
-    """Where a sentence cannot be understood, say that it is no folder of a saved stack either."""
+    """Where a spec cannot be understood, say that it is no folder of a saved stack either."""
     try:
         yield
     except (SpecError, RegistryError) as error:
+        if (Path(target) / RUN).is_file():
+            raise FileError(
+                f"no stack at {target} yet: its training is not finished. The same 'zoo train' with --resume goes on"
+            ) from error
         if Path(target).is_dir():
             raise FileError(f"no stack at {target}: there is no {CONFIG} in this folder") from error
         if isinstance(error, RegistryError) or target.startswith((".", "/", "~")):

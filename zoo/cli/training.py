@@ -21,16 +21,24 @@ BUDGETS = ("epochs", "steps", "minutes")
 
 
 def _rate(text: str) -> float | str:
-    """A number above 0, or ``auto``."""
-    return text if text == "auto" else ABOVE_ZERO(text)
+    try:
+        return text if text == "auto" else ABOVE_ZERO(text)
+    except click.BadParameter:
+        raise click.BadParameter(f"{text!r} is no number above 0, nor auto") from None
 
 
 def _parts(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no list of parts of the budget, as in 0.5,0.75") from None
 
 
 def _heights(text: str) -> tuple[int, ...]:
-    return tuple(POSITIVE(part) for part in text.split(","))
+    try:
+        return tuple(POSITIVE(part) for part in text.split(","))
+    except click.BadParameter:
+        raise click.BadParameter(f"{text!r} is no list of heights in pixels, as in 16,32") from None
 
 
 # An option that is not given is left to zoo.training.Options, which imports torch; what it then is stands here in words
@@ -42,7 +50,10 @@ def _heights(text: str) -> tuple[int, ...]:
     "--out", required=True, type=FOLDER, metavar="DIR", help="Where the run is kept; afterwards it is a stack to load."
 )
 @click.option(
-    "--val", metavar="NAME|DIR|FILE", help="Images to choose the best weights by.", show_default="5 % of --data"
+    "--val",
+    metavar="NAME|DIR|FILE",
+    help="Images to choose the best weights by.",
+    show_default="5 % of --data, at most 1,000",
 )
 @click.option("--fold", metavar="K/N", show_default="none",
               help="Choose the best weights by part K of N stratified parts of --data instead.")  # fmt: skip
@@ -55,7 +66,7 @@ def _heights(text: str) -> tuple[int, ...]:
 @click.option("--loss-in", type=click.Choice(["codes", "pixels"]), show_default="codes",
               help="The loss of upper levels: in cached codes, or in pixels through the levels below.")  # fmt: skip
 @click.option("--codes", type=click.Choice(["mean", "moments"]), show_default="mean",
-              help="What upper levels learn from: each posterior's mean, or its moments, drawn from anew.")  # fmt: skip
+              help="What upper levels learn from: each posterior's mean, or draws from its moments.")  # fmt: skip
 @click.option("--code-dtype", type=click.Choice(["float32", "float16"]), show_default="float32",
               help="How the cache keeps codes; float16 is half as large.")  # fmt: skip
 @click.option("--augment", metavar="WORDS", show_default="none",
@@ -65,7 +76,7 @@ def _heights(text: str) -> tuple[int, ...]:
               help="Learn to bring back clean images from corrupted ones: noise=0.3, mask=0.5, "
                    "joined by +.")  # fmt: skip
 @click.option("--views", type=click.IntRange(min=0), metavar="K", show_default="0",
-              help="Passes over augmented images that are recorded as codes for the upper levels.")  # fmt: skip
+              help="Augmented copies of each image to encode for the upper levels; takes --augment.")  # fmt: skip
 @click.option("--progressive", type=_heights, metavar="N,N", show_default="none",
               help="Heights of smaller images that level 1 learns from first; its stage grows with them.")  # fmt: skip
 @click.option("--refine", is_flag=True, help="Afterwards train all levels end to end in pixels, for as long again.")
@@ -81,10 +92,16 @@ def _heights(text: str) -> tuple[int, ...]:
     "--weight-decay",
     type=click.FloatRange(min=0),
     metavar="X",
-    help="Of the weights, not of biases.",
+    help="Of the weights, not of biases, by adamw and sgd.",
     show_default="0.01",
 )
-@click.option("--clip", type=ABOVE_ZERO, metavar="X", help="Largest gradient norm.", show_default="1.0")
+@click.option(
+    "--clip",
+    type=click.FloatRange(min=0),
+    metavar="X",
+    help="Largest gradient norm; 0 for no clipping.",
+    show_default="1.0",
+)
 @click.option("--ema", type=click.FloatRange(0, 1, max_open=True), metavar="X", show_default="0.998",
               help="Decay of the running average of the weights, which is what is kept; 0 for none.")  # fmt: skip
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), show_default="auto",
@@ -101,8 +118,8 @@ def train(
 ) -> None:
     """Train a stack, level by level.
 
-    A sentence is trained from the start, the stack in a folder is trained on. Ctrl-C stops after the step; the same
-    command with --resume goes on. What is measured, drawn and sampled is for the commands that are named at the end.
+    A spec is trained from the start, the stack in a folder is trained on. Ctrl-C stops after the step; the same
+    command with --resume goes on. At the end stand the commands that evaluate the stack, draw it and sample from it.
     """
     from accelerate.state import PartialState
 

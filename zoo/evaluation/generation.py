@@ -1,28 +1,32 @@
-"""How far samples are from real images, by the features of a network: FID and KID."""
+"""How far samples and reconstructions are from real images, by the features of a network: FID and KID."""
 
 from __future__ import annotations
 
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from zoo.errors import EvaluationError
 from zoo.evaluation.features import features_of, network
+from zoo.evaluation.reconstruction import batches
 from zoo.seeding import seeded
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo.data import Images
+    from zoo.evaluation.features import Network
     from zoo.stack import Stack
 
+AT_ONCE = 256  # images that are reconstructed and judged
 SUBSETS, SUBSET = 100, 1000  # of KID: how many, and of how many images at most
 
 
-def judge(stack: Stack, real: Images, *, samples: int, features: str, seed: int) -> dict[str, Any]:
+def judge_samples(stack: Stack, real: Images, *, samples: int, features: str, seed: int) -> dict[str, Any]:
     """FID and unbiased KID of samples of the stack against real images, by the features of a network.
 
     Args:
@@ -39,15 +43,38 @@ def judge(stack: Stack, real: Images, *, samples: int, features: str, seed: int)
         raise EvaluationError(f"{samples} samples against {len(real)} real images: FID and KID take two of each")
     drawn = stack.sample(samples, seed=seed)
     eye = network(features, device=stack.device)
-    a, b = features_of(real, eye), eye.features(drawn)
+    return {"samples": len(drawn), **_distances(real, eye.features(drawn), eye, seed=seed)}
+
+
+def judge_reconstructions(stack: Stack, real: Images, *, features: str, seed: int) -> dict[str, Any]:
+    """FID, often called rFID, and unbiased KID of the reconstructions of images against these images.
+
+    Args:
+        stack: in eval mode.
+        real: at least 2 images.
+        features: the network, see ``zoo.evaluation.features.network``.
+        seed: of KID's subsets.
+
+    Raises:
+        EvaluationError: there is no such network.
+    """
+    if len(real) < 2:
+        raise EvaluationError("reconstructions of 1 image: FID and KID take at least two")
+    eye = network(features, device=stack.device)
+    parts = batches(len(real), AT_ONCE)
+    fake = torch.cat([eye.features(stack(real.batch(part).to(stack.device)).cpu()) for part in parts])
+    return _distances(real, fake, eye, seed=seed)
+
+
+def _distances(real: Images, fake: Tensor, eye: Network, *, seed: int) -> dict[str, Any]:
+    a = features_of(real, eye)
     return {
         "features": eye.describe(),
         "width": a.shape[1],
         "real": len(a),
-        "samples": len(b),
-        "fid": frechet(a, b),
-        "fid_is_rank_deficient": min(len(a), len(b)) <= a.shape[1],
-        **kernel(a, b, seed=seed),
+        "fid": frechet(a, fake),
+        "fid_is_rank_deficient": min(len(a), len(fake)) <= a.shape[1],
+        **kernel(a, fake, seed=seed),
     }
 
 

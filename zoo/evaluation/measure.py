@@ -41,7 +41,8 @@ def evaluate(
         split: the part of it that is measured on.
         train: data whose ``train`` part the yardsticks and classifiers are fitted on; the same data unless given.
         samples: how many samples FID and KID compare with the real images; 0 for neither.
-        features: the network that judges: a timm model, ``NAME=FILE.safetensors``, or the folder of a saved stack.
+        features: the network whose features FID and KID are of, of reconstructions and of samples: a timm model,
+            ``NAME=FILE.safetensors``, or the folder of a saved stack.
         corrupt: also how much of images that suffered this comes back, as ``noise=0.3`` or ``mask=0.5``.
         classifier: the network whose accuracy on what came back is measured: see ``recognition.judge_of``.
         batch_size: images at once.
@@ -55,9 +56,9 @@ def evaluate(
         EvaluationError: what comes back is not finite, or samples are asked of a stack that cannot sample.
         DataError: the data cannot be read.
     """
-    if bool(samples) != bool(features):
+    if samples and not features:
         raise EvaluationError(
-            "FID and KID take samples=N and features=NETWORK together, as in samples=1000, features='resnet18.a1_in1k'"
+            "FID and KID of samples need a network that judges them: add features, as in features='resnet18.a1_in1k'"
         )
     if batch_size < 1:
         raise EvaluationError(f"batch_size={batch_size}: at least one image at once")
@@ -68,7 +69,7 @@ def evaluate(
     numbers = tqdm(range(1, len(stack.levels) + 1), desc="evaluate", unit="level", disable=not progress)
     with protocol.measuring(stack):
         # first, because it may turn out that the stack cannot sample, or that there is no such network
-        generation = _judged(stack, test, samples=samples, features=features, seed=seed) if features else None
+        generation = _judged(stack, test, samples=samples, features=features, seed=seed) if samples else None
         recognition = (
             _recognised(stack, test, classifier=classifier, train=fitting, batch_size=batch_size, progress=progress)
             if classifier else None
@@ -78,6 +79,7 @@ def evaluate(
         restored = {} if corruption is None else {
             "restoration": restoration.restore(stack, test, corruption, batch_size=batch_size, seed=seed)
         }  # fmt: skip
+        distance = _judged(stack, test, features=features, seed=seed) if features and levels else None
         speed = throughput.speed(stack, test.batch(slice(0, batch_size))) if levels else None
     found = _finite({
         "protocol": protocol.describe(stack, test, fitting, len(chosen), seed=seed),
@@ -85,11 +87,15 @@ def evaluate(
         "end_to_end": levels[-1]["reconstruction"] if levels else None,
         "throughput": speed,
         "generation": generation,
+        "reconstruction_distance": distance,
         "recognition": recognition,
         **restored,
     })  # fmt: skip
     if fitting.fingerprint == test.fingerprint:
-        found["notes"].append("the yardsticks were fitted on the very images that are measured: give train=")
+        found["notes"].append(
+            "PCA, neighbours and probes were fitted on the very images that are measured, so they look better than "
+            "they are: give training images with --train (train=)"
+        )
     found["summary"] = report.markdown(found)
     return found
 
@@ -97,7 +103,8 @@ def evaluate(
 def _judged(stack: Stack, real: Images, **options: Any) -> dict[str, Any]:
     from zoo.evaluation import generation  # and with it timm, which takes seconds to import and is seldom needed
 
-    return generation.judge(stack, real, **options)
+    judge = generation.judge_samples if "samples" in options else generation.judge_reconstructions
+    return judge(stack, real, **options)
 
 
 def _recognised(stack: Stack, test: Images, **options: Any) -> dict[str, Any]:

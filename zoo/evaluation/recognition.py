@@ -15,6 +15,7 @@ from zoo.errors import EvaluationError
 from zoo.evaluation import classifier as own
 from zoo.evaluation.features import Network, opened
 from zoo.evaluation.reconstruction import batches
+from zoo.networks import architectures
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -123,7 +124,7 @@ def judge_of(name: str, test: Images, *, train: Images, device: torch.device, pr
 def _own(file: Path | None, test: Images, *, train: Images, progress: bool) -> Network:
     """A small classifier of these images, kept in a file where one is named."""
     if file is not None and file.suffix != ".safetensors":
-        raise EvaluationError(f"classifier: weights come as safetensors, {file.name} is not")
+        raise EvaluationError(f"classifier: weights come as safetensors, {file.name} is not: {architectures.CONVERT}")
     if file is not None and file.is_file():
         made = own.load(file)
     else:

@@ -148,6 +148,12 @@ def _sentences(report: Report) -> list[str]:
             f"FID {number(found['fid'])}, KID {number(found['kid'])} +- {number(found['kid_std'])}: "
             f"{found['samples']:,} samples, {found['real']:,} real images, features of {found['features']['network']}"
         )
+    if report.get("reconstruction_distance"):
+        found = report["reconstruction_distance"]
+        sentences.append(
+            f"FID of reconstructions {number(found['fid'])}, KID {number(found['kid'])} +- {number(found['kid_std'])}: "
+            f"{found['real']:,} images, features of {found['features']['network']}"
+        )
     if report.get("restoration"):
         found = report["restoration"]
         sentences.append(

@@ -90,7 +90,7 @@ def _loaded(entry: Published, folder: Path) -> Stack:
     """The stage, if it is the one that the entry describes.
 
     Raises:
-        FileError: another sentence, code or plugin, or a weight file that the entry leaves out.
+        FileError: another spec, code or plugin, or a weight file that the entry leaves out.
         ZooError: it does not load.
     """
     config = files.read_config(folder)

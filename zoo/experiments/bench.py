@@ -110,7 +110,7 @@ class Bench:
 
         Args:
             name: of the run; its folder is ``runs/NAME``.
-            stack: its sentence, or what gives the stack to be trained on.
+            stack: its spec, or what gives the stack to be trained on.
             data: other images than the experiment's.
             **options: of ``zoo.fit``, over those of the recipe.
         """
@@ -130,11 +130,11 @@ class Bench:
         return Run(name, builder.load(folder), folder, chosen.get("batch_size", 64), seconds)
 
     def missing(self, text: str) -> list[str]:
-        """The files that a sentence, or the name of a classifier, asks for and that are not here."""
+        """The files that a spec, or the name of a classifier, asks for and that are not here."""
         return [name for name in self.recipe.files if f"{{{name}}}" in text and name not in self.brought]
 
     def filled(self, text: str) -> str:
-        """A sentence, or the name of a classifier, with the paths of its files."""
+        """A spec, or the name of a classifier, with the paths of its files."""
         for name, path in self.brought.items():
             text = text.replace(f'"{{{name}}}"', json.dumps(str(path))).replace(f"{{{name}}}", str(path))
         return text
@@ -225,5 +225,5 @@ def as_file(name: str) -> str:
 
 
 def at(folder: Path, levels: int | None = None) -> str:
-    """The part of a sentence that stands for the levels of a saved stack."""
+    """The part of a spec that stands for the levels of a saved stack."""
     return f"folder({json.dumps(str(folder))}{'' if levels is None else f', levels={levels}'})"

@@ -30,12 +30,12 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     factor = (settings["factor"], settings["factor"])
     rows: list[dict[str, Any]] = []
     starts, backs = {}, {}
-    for name, sentence in recipe.stacks.items():
-        fresh = [builder.build(sentence, seed=seed) for seed in range(settings["seeds"])]
+    for name, spec in recipe.stacks.items():
+        fresh = [builder.build(spec, seed=seed) for seed in range(settings["seeds"])]
         test = bench.test(fresh[0])
         x = test.batch(spread(test, settings["shown"]))
         starts[name] = mean(checkerboard(_back(stack, x), factor) for stack in fresh)
-        trained = bench.train(name, sentence)
+        trained = bench.train(name, spec)
         backs[name] = _back(trained.stack, x)
         rows.append({"steps up": name, "at the start": starts[name], "trained": checkerboard(backs[name], factor),
                      "MSE": bench.error(trained.stack), "seconds a step": trained.step_seconds(1)})  # fmt: skip

@@ -26,12 +26,12 @@ CLEAN = "trained on clean images"
 def run(recipe: Recipe, bench: Bench) -> Page:
     """For every corruption train every stack on it, and measure on test images that nobody has seen."""
     page = bench.page()
-    clean = {name: bench.train(as_file(f"{name}-clean"), sentence) for name, sentence in recipe.stacks.items()}
+    clean = {name: bench.train(as_file(f"{name}-clean"), spec) for name, spec in recipe.stacks.items()}
     rows: list[dict[str, Any]] = []
     for words in recipe.settings["corruptions"]:
         corruption = Corruption.parse(words)
-        trained = {name: bench.train(as_file(f"{name}-{words}"), sentence, corrupt=words)
-                   for name, sentence in recipe.stacks.items()}  # fmt: skip
+        trained = {name: bench.train(as_file(f"{name}-{words}"), spec, corrupt=words)
+                   for name, spec in recipe.stacks.items()}  # fmt: skip
         rows += [_row(name, corruption, clean[name], trained[name], bench) for name in recipe.stacks]
         page.picture(_strips(corruption, clean, trained, bench), f"Test images with {words}, and what comes back")
     page.table("Restored", rows)

@@ -21,7 +21,7 @@ SCALE = 4  # an error of images in [-1, 1] over that of the same images in [0, 1
 def run(recipe: Recipe, bench: Bench) -> Page:
     """Train the stacks, then level 2 of two levels in codes, in pixels, and in both; and refine the two together."""
     page, settings = bench.page(), recipe.settings
-    runs = {name: bench.train(name, sentence) for name, sentence in recipe.stacks.items()}
+    runs = {name: bench.train(name, spec) for name, spec in recipe.stacks.items()}
     two = runs["two"]
     top = recipe.stacks["two"].rpartition("/")[2]
     pixels = bench.train("two-in-pixels", f"{at(two.folder, 1)}/{top}", loss_in="pixels", steps=settings["pixel_steps"])

@@ -28,7 +28,7 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     """Train every way on the stage, sample, and let a classifier of the images judge."""
     page, settings = bench.page(), recipe.settings
     bench.encode(settings["stage"])
-    runs = {name: _train(name, sentence, bench) for name, sentence in recipe.stacks.items()}
+    runs = {name: _train(name, spec, bench) for name, spec in recipe.stacks.items()}
     judge = bench.judge(next(iter(runs.values())).stack)
     rows: list[dict[str, Any]] = []
     samples = []
@@ -55,9 +55,9 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     return page
 
 
-def _train(name: str, sentence: str, bench: Bench) -> Run:
+def _train(name: str, spec: str, bench: Bench) -> Run:
     """All levels of one way, each with an equal share of the minutes; the last is the run that counts."""
-    levels = parse(sentence).levels
+    levels = parse(spec).levels
     below, share = bench.recipe.settings["stage"], bench.recipe.settings["minutes"] / len(levels)
     for number, level in enumerate(levels, 1):
         found = bench.train(f"{name}-{number}".replace(" ", "-"), f"{below}/{level}", minutes=share)

@@ -34,7 +34,7 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     budget = {key: value for key, value in settings[LONG].items() if key != "stack"}
     first = settings[LONG]["stack"]
     runs = {LONG: bench.train(LONG, recipe.stacks[first], **budget)}
-    runs |= {name: bench.train(name, sentence) for name, sentence in recipe.stacks.items()}
+    runs |= {name: bench.train(name, spec) for name, spec in recipe.stacks.items()}
     judge = bench.judge(runs[LONG].stack)
     found = {name: _measured(run, bench) for name, run in runs.items()}
     most = settings["redrawn"]

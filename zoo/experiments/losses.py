@@ -64,15 +64,15 @@ def run(recipe: Recipe, bench: Bench) -> Page:
 
 
 def _train(name: str, bench: Bench) -> Run:
-    sentence, settings = bench.recipe.stacks[name], bench.recipe.settings
+    spec, settings = bench.recipe.stacks[name], bench.recipe.settings
     if name != settings["target"]:
-        return bench.train(as_file(name), sentence)
-    return bench.train(as_file(name), lambda: _standardised(sentence, bench))
+        return bench.train(as_file(name), spec)
+    return bench.train(as_file(name), lambda: _standardised(spec, bench))
 
 
-def _standardised(sentence: str, bench: Bench) -> Stack:
+def _standardised(spec: str, bench: Bench) -> Stack:
     """A stack whose reconstruction has a standardised target; its stage standardises what it encodes for itself."""
-    stack = builder.build(sentence, seed=bench.recipe.training.get("seed", 0))
+    stack = builder.build(spec, seed=bench.recipe.training.get("seed", 0))
     mean, deviation = _scale(bench)
     terms = stack.level(1).terms
     for name, term in list(terms.items()):
@@ -88,9 +88,9 @@ def _scale(bench: Bench) -> tuple[float, float]:
     return x.mean().item(), x.std().item()
 
 
-def _terms(sentence: str) -> str:
+def _terms(spec: str) -> str:
     """What stands behind the stage, and the options of the stage that are given."""
-    return f"`{sentence.partition('/')[2]}`"
+    return f"`{spec.partition('/')[2]}`"
 
 
 def _judge_plain(page: Page, rows: Rows) -> None:

@@ -22,7 +22,7 @@ SHOWN = 16
 def run(recipe: Recipe, bench: Bench) -> Page:
     """Train a stack for each kind of noise, and a level of vectors on each; measure means, draws and samples."""
     page, above = bench.page(), recipe.settings["above"]
-    runs = {name: bench.train(name, sentence) for name, sentence in recipe.stacks.items()}
+    runs = {name: bench.train(name, spec) for name, spec in recipe.stacks.items()}
     upper = {name: bench.train(f"{name}-above", f"{at(found.folder)}/{above}") for name, found in runs.items()}
     judge = bench.judge(next(iter(runs.values())).stack)
     rows: list[dict[str, Any]] = []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.nn.functional import interpolate
 
+from zoo import builder
 from zoo.data import images
 from zoo.evaluation.protocol import measuring
 from zoo.experiments.bench import as_file, batches, spread
@@ -28,10 +29,15 @@ SHOWN = 10
 def run(recipe: Recipe, bench: Bench) -> Page:
     """Train every stack both ways with several seeds, and evaluate it at several sizes."""
     page, settings = bench.page(), recipe.settings
+    for spec in recipe.stacks.values():  # that they are there is found out now rather than when all is trained
+        _shown(bench, builder.build(spec), settings["sizes"][0])
     rows: list[dict[str, Any]] = []
     sizes: list[dict[str, Any]] = []
-    for name, sentence in recipe.stacks.items():
-        runs = {way: [_trained(bench, name, sentence, way, seed) for seed in range(settings["seeds"])] for way in WAYS}
+    for name, spec in recipe.stacks.items():
+        runs: dict[str, list[Run]] = {way: [] for way in WAYS}
+        for seed in range(settings["seeds"]):  # in turn, as times are compared
+            for way in WAYS if seed % 2 == 0 else reversed(WAYS):
+                runs[way].append(_trained(bench, name, spec, way, seed))
         errors = {way: [bench.error(one.stack) for one in runs[way]] for way in WAYS}
         seconds = {way: [_seconds(one) for one in runs[way]] for way in WAYS}
         rows += [
@@ -60,9 +66,9 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     return page
 
 
-def _trained(bench: Bench, name: str, sentence: str, way: str, seed: int) -> Run:
+def _trained(bench: Bench, name: str, spec: str, way: str, seed: int) -> Run:
     how: dict[str, Any] = {"progressive": tuple(bench.recipe.settings["heights"])} if way == "progressive" else {}
-    return bench.train(f"{as_file(name)}-{way}-{seed}", sentence, seed=seed, **how)
+    return bench.train(f"{as_file(name)}-{way}-{seed}", spec, seed=seed, **how)
 
 
 def _seconds(one: Run) -> float:

@@ -8,7 +8,7 @@ from zoo import builder, files, training
 from zoo.errors import TrainingError
 from zoo.pictures.sweeps import sweeps
 from zoo.training.options import AUTO
-from zoo.training.records import RATES, RUN
+from zoo.training.records import RATES
 
 if TYPE_CHECKING:
     from zoo.experiments.bench import Bench
@@ -23,13 +23,13 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     rows: list[dict[str, Any]] = []
     suggested: list[dict[str, Any]] = []
     found = {}
-    for name, sentence in recipe.stacks.items():
-        stack = builder.build(sentence)
+    for name, spec in recipe.stacks.items():
+        stack = builder.build(spec)
         options = {key: value for key, value in recipe.training.items() if key != "steps"}
         found[name] = training.find_lr(stack, bench.data, progress=bench.progress, **how, **options)
-        errors = {f"{rate:g}": _error(bench, f"{name}-{rate:g}", sentence, rate) for rate in grid}
-        own = _error(bench, f"{name}-{AUTO}", sentence, AUTO)
-        taken = files.read_json(bench.folder / "runs" / f"{name}-{AUTO}" / RUN)[RATES]
+        errors = {f"{rate:g}": _error(bench, f"{name}-{rate:g}", spec, rate) for rate in grid}
+        own = _error(bench, f"{name}-{AUTO}", spec, AUTO)
+        taken = files.read_json(bench.folder / "runs" / f"{name}-{AUTO}" / files.RUN)[RATES]
         rate = taken[str(found[name].level)][AUTO]
         rows.append({"stack": name, "level": f"`{stack.spec.levels[found[name].level - 1]}`",
                      **errors, "auto": own, "at": rate})  # fmt: skip
@@ -52,9 +52,9 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     return page
 
 
-def _error(bench: Bench, name: str, sentence: str, rate: float | str) -> float | None:
+def _error(bench: Bench, name: str, spec: str, rate: float | str) -> float | None:
     try:
-        return bench.error(bench.train(name, sentence, lr=rate).stack)
+        return bench.error(bench.train(name, spec, lr=rate).stack)
     except training.InterruptedTrainingError:
         raise
     except TrainingError:

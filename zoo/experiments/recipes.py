@@ -29,7 +29,7 @@ class Recipe:
         source: the source.
         data: images to train and measure on, as ``zoo.fit`` takes them; another set may be given.
         training: options of ``zoo.fit`` for every run.
-        stacks: sentences by name.
+        stacks: specs by name.
         settings: whatever else the experiment wants to know.
         reference: the source's numbers.
         files: what has to be brought along, in words, by the name that stands for it in braces, as ``{vgg16}``.

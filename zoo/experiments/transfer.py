@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zoo import builder
 from zoo.experiments.strips import strips
 
 if TYPE_CHECKING:
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
 def run(recipe: Recipe, bench: Bench) -> Page:
     """Each stack trained on the experiment's data and on the set of images that the first word of its name says."""
     page = bench.page()
+    for name, spec in recipe.stacks.items():  # that they are there is found out now rather than when all is trained
+        bench.test(builder.build(spec), name.partition(" ")[0])
     rows, bar = [], recipe.settings["bar"]
-    for name, sentence in recipe.stacks.items():
+    for name, spec in recipe.stacks.items():
         target, run = name.partition(" ")[0], name.replace(" ", "-")
-        away = bench.train(f"{run}-from-elsewhere", sentence)
-        home = bench.train(f"{run}-from-itself", sentence, data=target)
+        away = bench.train(f"{run}-from-elsewhere", spec)
+        home = bench.train(f"{run}-from-itself", spec, data=target)
         errors = [bench.error(run.stack, data=target) for run in (away, home)]
         test = bench.test(home.stack, target)
         rows.append({

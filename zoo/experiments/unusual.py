@@ -29,8 +29,8 @@ BOTH = "both"  # what `zoo anomalies` calls the score; the names of the others a
 
 def run(recipe: Recipe, bench: Bench) -> Page:
     """Train a stack for every class, and measure how well each score tells the unusual test images from the others."""
-    page, (sentence,), settings = bench.page(), recipe.stacks.values(), recipe.settings
-    test = bench.test(builder.build(sentence))
+    page, (spec,), settings = bench.page(), recipe.stacks.values(), recipe.settings
+    test = bench.test(builder.build(spec))
     train = images(bench.data, test.shape, split="train")
     if test.labels is None or train.labels is None:
         raise EvaluationError(f"{test.name} has no labels: no class can be told from the others")
@@ -39,7 +39,7 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     worst = []
     for label in settings.get("classes") or test.labels.unique().tolist():
         normal = train.subset(((train.labels != label) if others else (train.labels == label)).nonzero().flatten())
-        stack = bench.train(f"class-{label}", sentence, data=normal).stack
+        stack = bench.train(f"class-{label}", spec, data=normal).stack
         scores = _scores(stack, normal, test)
         unusual = (test.labels == label) == others
         areas = {name: float(roc_auc_score(unusual.numpy(), score.numpy())) for name, score in scores.items()}

@@ -1,7 +1,7 @@
 """Folders of stacks: config.json, safetensors and nothing else, written whole and read with suspicion.
 
 `gate` is the one way in: every config and every weight of a saved stack passes `enter`, whether the folder is one's own
-or came from elsewhere. `texts`, `forms` and `sentences` look at the config, `headers` and `weights` at the tensors,
+or came from elsewhere. `texts`, `forms` and `specs` look at the config, `headers` and `weights` at the tensors,
 `origins` at the plugins, `brought` at where lower levels came from, and `budgets` bounds what a config can make a
 plugin build. `writing` puts files in their place whole, `stacks` writes the folder of a stack. docs/security.md lists
 what is refused, and how.
@@ -17,9 +17,9 @@ from zoo.files.gate import enter, read_config, read_level, read_report, undistur
 from zoo.files.headers import Header, read_header
 from zoo.files.origins import check_plugins
 from zoo.files.saved import Saved, SavedLevel
-from zoo.files.sentences import check_sentences, without_file, without_files
+from zoo.files.specs import check_specs, without_file, without_files
 from zoo.files.stacks import settle, write, write_report, zoo_version
-from zoo.files.texts import CARD, CONFIG, LARGEST_JSON, REPORT, cleaned, read_json, shown, write_json, write_text
+from zoo.files.texts import CARD, CONFIG, LARGEST_JSON, REPORT, RUN, cleaned, read_json, shown, write_json, write_text
 from zoo.files.weights import read_tensors, write_tensors
 from zoo.files.writing import UNFINISHED, exchanging, explained, replacing, sweep
 
@@ -29,13 +29,14 @@ __all__ = [
     "FORMAT_VERSION",
     "LARGEST_JSON",
     "REPORT",
+    "RUN",
     "UNFINISHED",
     "Brought",
     "Header",
     "Saved",
     "SavedLevel",
     "check_plugins",
-    "check_sentences",
+    "check_specs",
     "cleaned",
     "digest",
     "enter",

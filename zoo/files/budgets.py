@@ -1,6 +1,6 @@
 """A bound on what a config can make a plugin build: no more than its weight files hold.
 
-``conv4x4x3(blocks=1000000)`` is a short sentence and a lot of modules. They are built on ``meta``, where a weight takes
+``conv4x4x3(blocks=1000000)`` is a short spec and a lot of modules. They are built on ``meta``, where a weight takes
 no memory, but each takes time. How many weights there are is known before: the headers of the files say it.
 """
 

@@ -1,8 +1,8 @@
 """The gate: the one way by which a saved stack comes in, from one's own disk, a cache or the Hub alike.
 
 In this order, and nothing later is touched before what is earlier has passed: the config's size and JSON, its form, its
-sentences, the place, size and header of each weight file (`enter`); then, where it is built, the plugins and what the
-sentences mean to them (`origins.check_plugins`, `sentences.check_sentences`), a build on ``meta`` within bounds
+specs, the place, size and header of each weight file (`enter`); then, where it is built, the plugins and what the
+specs mean to them (`origins.check_plugins`, `specs.check_specs`), a build on ``meta`` within bounds
 (`budgets`), names and shapes (`weights.check_fit`), and last the bytes themselves (`weights.read_checked`).
 """
 
@@ -17,8 +17,8 @@ from zoo.files.brought import read_brought
 from zoo.files.forms import check_form
 from zoo.files.headers import Header, read_header
 from zoo.files.saved import Saved, SavedLevel
-from zoo.files.sentences import read_sentences
-from zoo.files.texts import CONFIG, REPORT, read_json
+from zoo.files.specs import read_specs
+from zoo.files.texts import CONFIG, REPORT, RUN, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from zoo.spec import LevelSpec, StackSpec
 
 
-LARGEST_CONFIG = 2**20  # bytes; 64 levels, each with as long a sentence as there may be
+LARGEST_CONFIG = 2**20  # bytes; 64 levels, each with as long a spec as there may be
 DEEPEST_REPORT = 100  # lists in lists; a report is saved again with its stack, and Python writes no deeper than ~1,000
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 BLOBS = "blobs"
@@ -50,10 +50,10 @@ def enter(folder: str | Path, root: Path | None = None) -> Saved:
             that is missing, elsewhere, of another size, or not safetensors.
     """
     folder = Path(folder)
-    config, spec, sentences = _read(folder, root)
+    config, spec, parts = _read(folder, root)
     levels = tuple(
-        SavedLevel(sentence, told, _header(folder, told, number, root))
-        for number, (sentence, told) in enumerate(zip(sentences, config["levels"], strict=True))
+        SavedLevel(part, told, _header(folder, told, number, root))
+        for number, (part, told) in enumerate(zip(parts, config["levels"], strict=True))
     )
     return Saved(folder, config, spec, levels, root, read_brought(config, folder / CONFIG))
 
@@ -85,7 +85,7 @@ def undisturbed(folder: str | Path, read: Callable[[], T]) -> T:
 
 
 def read_config(folder: str | Path, root: Path | None = None) -> dict[str, Any]:
-    """The config of a saved stack, checked for its form and its sentences; the weight files are not looked at.
+    """The config of a saved stack, checked for its form and its specs; the weight files are not looked at.
 
     Raises:
         FileError: no stack there, a newer format, or a config that is not what ``stack.save`` writes.
@@ -118,13 +118,10 @@ def read_report(folder: str | Path, root: Path | None = None) -> dict[str, Any] 
 def _read(folder: Path, root: Path | None) -> tuple[dict[str, Any], StackSpec, list[LevelSpec]]:
     path = _placed(folder, CONFIG, root)
     if not _is_there(path):
-        raise FileError(
-            f"no stack at {folder}: there is no {CONFIG}. A stack is a folder that stack.save() wrote."
-            f"{_pickles(folder)}"
-        )
+        raise FileError(f"no stack at {folder}: {_without_config(folder)}")
     config = read_json(path, largest=LARGEST_CONFIG)
     check_form(config, path)
-    return config, *read_sentences(config, path)
+    return config, *read_specs(config, path)
 
 
 def _header(folder: Path, told: Mapping[str, Any], number: int | None, root: Path | None) -> Header:
@@ -170,6 +167,12 @@ def _is_there(path: Path) -> bool:
         return path.is_file()
     except OSError as error:  # a folder that may not be entered
         raise FileError(f"{path} cannot be read: {error}") from error
+
+
+def _without_config(folder: Path) -> str:
+    if _is_there(folder / RUN):
+        return f"its training is not finished. The same 'zoo train' with --resume goes on, and ends with a {CONFIG}"
+    return f"there is no {CONFIG}. A stack is a folder that stack.save() wrote.{_pickles(folder)}"
 
 
 def _pickles(folder: Path) -> str:

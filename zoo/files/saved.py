@@ -24,7 +24,7 @@ class SavedLevel:
     """A level, or the head, of a saved stack.
 
     Args:
-        spec: its part of the sentence with every option written out.
+        spec: its part of the spec with every option written out.
         told: what config.json says of it.
         header: what its weight file says of itself.
     """
@@ -49,7 +49,7 @@ class Saved:
     Args:
         folder: where it is.
         config: as it stands in config.json.
-        spec: its sentence, as it was given.
+        spec: its spec, as it was given.
         levels: pixels first, the head last.
         root: links of the folder may lead to what is under it.
         brought: where its lower levels came from, if somebody else has trained them.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONFIG, REPORT, CARD = "config.json", "report.json", "README.md"
+RUN = "run.json"  # what a training run was given: there from its first step on, before there is a config.json
 LARGEST_JSON = 8 * 2**20  # bytes; a config of the deepest stack is a hundredth of this
 LONGEST_NUMBER = 32  # digits and the rest; the longest float that Python writes has 24
 LONGEST_SHOWN, MOST_SHOWN = 80, 12  # characters of a stranger's text that an error repeats, and parts of a list

@@ -32,7 +32,7 @@ class Parcel:
     """What a push brings.
 
     Args:
-        spec: the stack's sentence.
+        spec: the stack's spec.
         contents: by name, files or what would stand in them.
         hashes: sha256 by name, of those that the config names.
     """

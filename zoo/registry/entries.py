@@ -23,7 +23,7 @@ class Entry:
     """A name that a plugin offers.
 
     Args:
-        name: as it stands in a sentence, or behind ``zoo`` for a command.
+        name: as it stands in a spec, or behind ``zoo`` for a command.
         kind: stage, regularizer, reconstruction, head or command.
         reference: ``"module:Class"``.
         plugin: the entry point that offers it.

@@ -106,21 +106,21 @@ def _entry(name: str, told: Field, registry: Path) -> Published:
 
 def _spec(told: Field) -> StackSpec:
     try:
-        spec = parse(told.text(LINE, "a sentence"))
+        spec = parse(told.text(LINE, "a spec"))
     except SpecError as error:
         raise RegistryError(f"{told.where}: {error}") from error
     if spec.input is None:
-        told.fail("a sentence that begins with its input, as in 28x28x1/conv7x7x10,")
+        told.fail("a spec that begins with its input, as in 28x28x1/conv7x7x10,")
     if str(spec) != told.value or any(level.items[0].tag for level in spec.levels):
-        told.fail(f"the sentence as it prints itself and without tags, {str(spec)!a},")
+        told.fail(f"the spec as it prints itself and without tags, {str(spec)!a},")
     return spec
 
 
 def _check_name(name: str, spec: StackSpec, told: Field) -> None:
-    """A name says the stage and the shape that the sentence ends in."""
+    """A name says the stage and the shape that the spec ends in."""
     top = str(spec.levels[-1].items[0]).partition("(")[0]
     if name.partition(".")[0] != top:
-        told.fail(f"a sentence whose last level is {name.partition('.')[0]}, as the name says,")
+        told.fail(f"a spec whose last level is {name.partition('.')[0]}, as the name says,")
 
 
 def _files(told: Field) -> tuple[File, ...]:

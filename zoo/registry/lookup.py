@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 _PARTS = tuple(kind for kind in USES if kind != "command")
-"""The kinds that a sentence names; they share one space of names, and commands have one of their own."""
+"""The kinds that a spec names; they share one space of names, and commands have one of their own."""
 
 
 def names(pattern: str = "*", *, kind: str | None = None, pretrained: bool = False) -> list[str]:
-    """List what a sentence can name, in alphabetical order.
+    """List what a spec can name, in alphabetical order.
 
     Args:
         pattern: a glob, as in ``"conv*"``.
@@ -44,7 +44,7 @@ def find(name: str, *, kinds: Collection[str] | None = None) -> Entry:
     """Look up a stage, term or head by its name; a command with ``kinds=("command",)``.
 
     Args:
-        name: as it stands in a sentence, or behind ``zoo``.
+        name: as it stands in a spec, or behind ``zoo``.
         kinds: what may stand in this place; every kind but commands where it is not said.
 
     Raises:

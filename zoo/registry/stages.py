@@ -80,8 +80,8 @@ class Published:
     """An entry of a registry file.
 
     Args:
-        name: ``conv7x7x10.fashion_mnist``: the top stage of its sentence with its shape, and a tag.
-        spec: the sentence, with its input.
+        name: ``conv7x7x10.fashion_mnist``: the top stage of its spec with its shape, and a tag.
+        spec: the spec, with its input.
         code_shape: of tensors: channels, height, width.
         source: ``"builtin:"``, or ``"hf-hub:user/name"``.
         revision: the commit, 40 hex digits: of the Hub's repository, or of the project that trained a builtin stage.
@@ -89,7 +89,7 @@ class Published:
         data: what it was trained on.
         licence: of the weights, an SPDX identifier.
         metrics: the first is what it is known by.
-        plugins: which distribution offers each name of the sentence with all its terms.
+        plugins: which distribution offers each name of the spec with all its terms.
         recipe: the command that trained it.
         registry: the file that names it.
     """
@@ -124,7 +124,7 @@ class Published:
 
     @property
     def code(self) -> str:
-        """The code's shape as a sentence writes it: height x width x channels."""
+        """The code's shape as a spec writes it: height x width x channels."""
         shape = self.code_shape
         return "x".join(map(str, [*shape[1:], shape[0]] if len(shape) == 3 else shape))
 

@@ -1,4 +1,4 @@
-"""The sentence: one line of text that says what a stack is made of. Standard library only, no torch.
+"""The spec: one line of text that says what a stack is made of. Standard library only, no torch.
 
 >>> spec = parse("28x28x1 / conv7x7x10 / fc8 + kl(0.50)")
 >>> print(spec)
@@ -6,7 +6,7 @@
 >>> [level.items[0].name for level in spec.levels]
 ['conv', 'fc']
 
-`tree` is what a sentence means and how it prints, `parser` reads it, `words` knows its names, shapes and values.
+`tree` is what a spec means and how it prints, `parser` reads it, `words` knows its names, shapes and values.
 docs/spec.md explains it to users. The grammar:
 
     stack = [input "/"] level ("/" level)*           pixels first

@@ -1,4 +1,4 @@
-"""Reads a sentence: recursive descent, a method for each rule of the grammar."""
+"""Reads a spec: recursive descent, a method for each rule of the grammar."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ASSIGNED = re.compile(rf"({words.KEY.pattern})[ \t\r\n]*=[ \t\r\n]*")
 
 
 def parse(text: str) -> StackSpec:
-    """Read a sentence. Spaces may stand around ``/ + , = ( ) [ ]``.
+    """Read a spec. Spaces may stand around ``/ + , = ( ) [ ]``.
 
     Raises:
         SpecError: what is wrong, with a caret under the place, and the way out.
@@ -187,7 +187,7 @@ class _Parser:
     def missing(self, role: str) -> str:
         """Why no item begins here."""
         if not self.text.strip():
-            return "the sentence is empty: it names at least a stage, as in conv8x8x64"
+            return "the spec is empty: it names at least a stage, as in conv8x8x64"
         if self.text[self.at : self.at + 1] in {"", "/", "+"}:
             return f"{role} is missing here"
         if words.DIGITS.match(self.text, self.at):

@@ -1,4 +1,4 @@
-"""What a sentence means: a tree of levels and items that prints itself as text and as JSON.
+"""What a spec means: a tree of levels and items that prints itself as text and as JSON.
 
 What exists is valid. A tree is checked when it is made, whether from text, from JSON or by hand, so each one prints,
 and what it prints reads back as itself.
@@ -35,13 +35,13 @@ class Item:
 
     Args:
         name: letters, with single underscores between words.
-        shape: height, width and channels of the code, or its width; empty where the sentence leaves it open.
+        shape: height, width and channels of the code, or its width; empty where the spec leaves it open.
         tag: names, with name and shape, a pretrained stage of registry.json; on the first item of a level.
         args: pairs of a key and a value. The first key may be None; the others are kept in alphabetical order.
         position: where the item begins in the text it was read from. Not compared.
 
     Raises:
-        SpecError: a field that no sentence could give.
+        SpecError: a field that no spec could give.
     """
 
     name: str
@@ -148,7 +148,7 @@ class LevelSpec:
 
 @dataclass(frozen=True)
 class StackSpec:
-    """A whole sentence: its levels, pixels first; and height, width and channels of the images, where it says so.
+    """A whole spec: its levels, pixels first; and height, width and channels of the images, where it says so.
 
     Raises:
         SpecError: no level or too many, an input that is not three numbers, or a text that would be too long.
@@ -177,7 +177,7 @@ class StackSpec:
 
     @classmethod
     def from_json(cls, tree: object) -> StackSpec:
-        """The sentence that ``to_json`` gave as this tree.
+        """The spec that ``to_json`` gave as this tree.
 
         Raises:
             SpecError: the tree has another form; the message names the field.
@@ -193,7 +193,7 @@ class StackSpec:
 
 
 def slug(spec: StackSpec) -> str:
-    """A file name for a sentence: at most 57 of ``a-z 0-9 _ -``, the last 8 a hash. It is never read back.
+    """A file name for a spec: at most 57 of ``a-z 0-9 _ -``, the last 8 a hash. It is never read back.
 
     >>> slug(StackSpec((LevelSpec((Item("fc", (8,)), Item("kl", args=((None, 0.5),)))),)))
     'fc8-kl-0-5-10cef663'
@@ -239,7 +239,7 @@ def check_count(levels: int) -> None:
 def check_length(text: str) -> None:
     """Refuse a text that is absurdly long, before anything else looks at it."""
     if len(text) > LONGEST_TEXT:
-        raise SpecError(f"a sentence has at most {LONGEST_TEXT} characters, not {len(text)}")
+        raise SpecError(f"a spec has at most {LONGEST_TEXT} characters, not {len(text)}")
 
 
 def dimensions(field: str, sizes: object) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The words of a sentence: which names, shapes and values there are, how each is read, and how it is written.
+"""The words of a spec: which names, shapes and values there are, how each is read, and how it is written.
 
 The rules of `zoo.spec` that concern a single word. A rule broken raises SpecError without a place; the parser, which
 knows the place, adds it.

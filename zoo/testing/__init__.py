@@ -7,7 +7,7 @@
     def test_block_dct():
         check_stage(BlockDCT, Place((3, 16, 16), (48, 4, 4)), quality=90)
 
-Each check takes a class, the place it would stand at, and the options of the sentence; it raises a
+Each check takes a class, the place it would stand at, and the options of the spec; it raises a
 ``ConformanceError`` that names the class, the requirement and the parameter, and returns None when all is well. Give
 it small shapes: it builds the class many times. Nothing is written and no random state is changed.
 """

@@ -33,7 +33,7 @@ def check_told(part: Part) -> None:
 
 
 def check_weights(build: Callable[[], Term]) -> None:
-    """What a term weighs at every moment: a finite number, in the end that of the sentence; all it knows is saved."""
+    """What a term weighs at every moment: a finite number, in the end that of the spec; all it knows is saved."""
     term = build()
     part, weight = type(term), term.weight
     require(isclose(_weight(term, END), weight, rel_tol=1e-6), part, "in the end weight_at is not the weight")

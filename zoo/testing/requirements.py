@@ -45,7 +45,7 @@ def during(part: type, action: str) -> Iterator[None]:
 
 
 def check_declaration(part: type[Part], kind: type[Part]) -> None:
-    """A concrete class of its kind, with a source, and options that a sentence can give."""
+    """A concrete class of its kind, with a source, and options that a spec can give."""
     require(issubclass(part, kind), part, f"is not a {kind.__name__}")
     require(not inspect.isabstract(part), part, f"is abstract: {sorted(getattr(part, '__abstractmethods__', ()))}")
     require(part.source.strip(), part, "source is empty: name the paper, as in 'Authors (year). Title. arXiv:number'")

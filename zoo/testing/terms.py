@@ -36,7 +36,7 @@ def check_term(part: type[Term], place: Place, **options: Any) -> None:
     autocast; a finite gradient to what it judges, also when codes collapse or x_hat is x, and to every parameter of
     its own; no number for inputs that do not fit; ``draw`` and ``sample`` of a regularizer; the saved state is the
     whole state; a critic learns from ``critic_loss`` alone; a weight that changes over training is a finite number
-    at every moment, and in the end that of the sentence; phases of its own can be trained in.
+    at every moment, and in the end that of the spec; phases of its own can be trained in.
 
     Raises:
         ConformanceError: what it does not keep.

@@ -98,9 +98,12 @@ class Shelf:
     def forget_after(self, checkpoint: Checkpoint | None) -> None:
         """Remove what was saved later than this: damaged, or a future that a run resumed from here may not have.
 
-        After None, everything, the best of another run as well.
+        The best one, where it is what a run goes on from, becomes the last one first. After None, everything goes, the
+        best of another run as well.
         """
         files.sweep(self.folder)
+        if checkpoint is not None and not (self.folder / _name(checkpoint)).is_file():
+            self.save(checkpoint)
         for path in self._all():
             if checkpoint is None or path.name > _name(checkpoint):
                 path.unlink()

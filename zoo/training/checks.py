@@ -28,7 +28,7 @@ def chosen(options: dict[str, Any]) -> Options:
 
 
 def finished(stack: Stack) -> int:
-    """How many levels were brought by the sentence, trained already."""
+    """How many levels were brought by the spec, trained already."""
     return 0 if stack.brought is None else stack.brought.levels
 
 

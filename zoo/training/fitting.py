@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from zoo import builder
-from zoo.cache.folder import held_if_free
+from zoo.cache.folder import held_if_free, is_read_only
 from zoo.data import images
-from zoo.errors import TrainingError
+from zoo.errors import FileError, TrainingError
 from zoo.training import randomness
 from zoo.training.checks import check_below, check_labels, check_levels, chosen, swept_level
 from zoo.training.interrupts import listening
@@ -139,7 +139,7 @@ def find_lr(
     """Look what one level's loss does while the learning rate rises, and suggest a rate; the stack stays as it is.
 
     Args:
-        stack: or the sentence of one. Levels below the one that is swept have to be trained.
+        stack: or the spec of one. Levels below the one that is swept have to be trained.
         data: what ``zoo.data.images`` takes.
         level: which one; the first that is not trained, else the top one, where None.
         steps: of the sweep, which passes twice over its batches.
@@ -199,7 +199,13 @@ def _carry_out(
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Let no other process train in this folder while this one does."""
-    with held_if_free(f"run-{sha256(str(folder.resolve()).encode()).hexdigest()[:24]}") as free:
+    with ExitStack() as closing:
+        try:
+            free = closing.enter_context(held_if_free(f"run-{sha256(str(folder.resolve()).encode()).hexdigest()[:24]}"))
+        except FileError as error:
+            if not is_read_only(error):
+                raise
+            free = True  # locks are in the cache, and this one is only for reading
         if not free:
             raise TrainingError(f"another process is training in {folder}: wait until it is done, or choose another")
         yield

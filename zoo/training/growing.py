@@ -74,7 +74,7 @@ class Growing:
 
 @contextmanager
 def growing(stack: Stack, heights: Sequence[int]) -> Iterator[Growing | None]:
-    """While this lasts, level 1 can grow; afterwards it is what its sentence says. None where there are no heights."""
+    """While this lasts, level 1 can grow; afterwards it is what its spec says. None where there are no heights."""
     if not heights:
         yield None
         return

@@ -18,14 +18,14 @@ class InterruptedTrainingError(TrainingError):
 
 
 class Interrupt:
-    """Whether the user asked to stop; a second Ctrl-C stops at once."""
+    """Whether the user asked to stop. A second Ctrl-C stops at once; a second SIGTERM, as launchers send, does not."""
 
     def __init__(self) -> None:
         self.asked = False
         self.signal = signal.SIGINT
 
     def __call__(self, number: int, *_: Any) -> None:
-        if self.asked:
+        if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked, self.signal = True, signal.Signals(number)
 

@@ -233,11 +233,14 @@ class _Run:
         return None if labels is None else labels[index].to(self.device)
 
     def _prepare(self, learner: Learner) -> None:
-        """Show a learner a seeded sample of its source, for a start that knows the data."""
+        """Show a learner a seeded sample of its source, for a start that knows the data.
+
+        In random order, as sets of images often lie class by class: whoever takes the first of them has some of all.
+        """
         source = self.course.source
         one = source.batch(torch.zeros(1, dtype=torch.long)).numel()
         count = max(1, min(len(source), PREPARED_ELEMENTS // one))
-        index = torch.randperm(len(source))[:count].sort().values
+        index = torch.randperm(len(source))[:count]
         learner.prepare(source.batch(index).to(self.loop.stack.device), self._labels(index))
 
     def _choose_precision(self) -> bool:

@@ -48,7 +48,9 @@ class Material:
         """
         if fold is not None:
             if val is not None:
-                raise TrainingError("val and fold both say what the weights are chosen by: keep one")
+                raise TrainingError(
+                    "--val and --fold (val=, fold=) both name the images that weights are chosen by: give one of them"
+                )
             kept, held = train.fold(*fold, seed=seed)
             return cls(train, train.subset(kept), train.subset(held), kept)
         count = min(MOST_HELD_OUT, max(1, round(HELD_OUT * len(train))))

@@ -95,7 +95,7 @@ def check_together(stacks: Sequence[Stack], options: Options) -> Options:
 
 
 def _alike(stack: Stack) -> list[str]:
-    """The sentence written out, without the weights of the top level's terms."""
+    """The spec written out, without the weights of the top level's terms."""
     levels = [level.written_out for level in stack.lower()]
     return [str(level) for level in levels[:-1]] + [_unweighted(levels[-1])]
 

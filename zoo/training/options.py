@@ -37,7 +37,7 @@ class Options:
         corrupt: what images suffer before they are encoded, as ``noise=0.3`` or ``mask=0.5``, drawn anew in each step;
             what comes back is compared with the clean ones. Codes of finished levels are those of clean images.
         fold: choose the best weights by one of so many stratified parts of the training images and learn from the
-            others: ``1/5`` is the first of five. None: by a seeded 5 %.
+            others: ``1/5`` is the first of five. None: by a seeded 5 %, at most 1,000 images.
         views: of augmented images, passes that are recorded as codes for the upper levels; 0: these see images as they
             are.
         progressive: heights of smaller images that level 1 learns from first, rising: its stage grows with them, and
@@ -46,11 +46,11 @@ class Options:
         batch_size: images a step, over all processes.
         seed: same seed, same machine, same numbers.
         lr: the highest learning rate; ``auto`` finds one for every level before it trains (``zoo.find_lr``).
-        optimizer: ``adamw``, ``adam``, ``adamax`` or ``sgd`` (momentum 0.9).
+        optimizer: ``adamw`` (betas 0.9, 0.95), ``adam`` or ``adamax`` (0.9, 0.999), or ``sgd`` (momentum 0.9).
         schedule: ``cosine``, ``multistep`` (a tenth at each of the milestones), ``onecycle`` or ``constant``.
         milestones: of ``multistep``, parts of the budget.
-        weight_decay: of the weights, not of biases and other vectors.
-        clip: largest gradient norm.
+        weight_decay: of the weights, not of biases and other vectors, by ``adamw`` and ``sgd``.
+        clip: largest gradient norm; 0 leaves gradients as they are.
         ema: decay of the running average of the weights, which is what is evaluated and kept; 0 for none.
         precision: ``fp32``, ``bf16`` (autocast), or ``auto``: bf16 where a short probe shows a gain at equal loss.
         compile: ``torch.compile`` the objective.
@@ -90,7 +90,7 @@ class Options:
             raise TrainingError(f"{' and '.join(budgets)} are given: one of them says how long to train")
         if isinstance(self.lr, str) and self.lr != AUTO:
             raise TrainingError(f"lr={self.lr!r}: wants a number above 0, or {AUTO!r}")
-        for name in ("epochs", "steps", "minutes", "batch_size", "rate", "log_every", "clip"):
+        for name in ("epochs", "steps", "minutes", "batch_size", "rate", "log_every"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise TrainingError(f"{'lr' if name == 'rate' else name}={value}: wants more than 0")
@@ -98,11 +98,13 @@ class Options:
             value = getattr(self, name)
             if value is not None and not isinstance(value, Integral):
                 raise TrainingError(f"{name}={value!r}: wants a whole number")
-        if self.weight_decay < 0:
-            raise TrainingError(f"weight_decay={self.weight_decay}: wants 0 or more")
+        for name in ("weight_decay", "clip"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise TrainingError(f"{name}={getattr(self, name)}: wants a number from 0 on")
         if self.views < 0 or (self.views and not self.augment):
             raise TrainingError(
-                f"views={self.views}: a number of passes over images that augment='flip+shift2' changes"
+                f"views={self.views}: a number of passes over augmented images, so it takes --augment flip+shift2 "
+                "(augment='flip+shift2'), and is 0 or more"
             )
         if self.augment:
             Augmentation.parse(self.augment)

@@ -80,7 +80,8 @@ class Player:
     def _clip(self, parameters: Sequence[nn.Parameter]) -> Tensor:
         """Bound the norm of these parameters' gradients, and return what it was."""
         norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-        if norm.device.type != "cpu" or norm > self.clip:  # asking waits for a device; on a CPU it spares a pass
+        # to ask waits for a device; on a CPU it spares a pass
+        if self.clip and (norm.device.type != "cpu" or norm > self.clip):
             nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
         return norm
 

@@ -56,17 +56,17 @@ class Processes:
         """The means over all processes."""
         if self.count == 1:
             return [*values]
-        return (self._summed(values) / self.count).tolist()
+        return [value / self.count for value in self._summed(values)]
 
     def total(self, values: Sequence[float]) -> list[float]:
         """The sums over all processes."""
-        return [*values] if self.count == 1 else self._summed(values).tolist()
+        return [*values] if self.count == 1 else self._summed(values)
 
-    def _summed(self, values: Sequence[float]) -> Tensor:
+    def _summed(self, values: Sequence[float]) -> list[float]:
         found = torch.tensor(values, dtype=torch.float64, device=self.device)
         with _in_touch():
             distributed.all_reduce(found)
-        return found
+            return found.tolist()  # where an accelerator is waited for, and a lost process is found out
 
     @torch.no_grad()
     def average(self, tensors: Iterable[Tensor | None]) -> None:

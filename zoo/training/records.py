@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from zoo.training.material import Material
     from zoo.training.members import Members
 
-RUN = "run.json"
 RATES = "learning_rates"
 """What ``lr="auto"`` found, by level: added to the record when it is found."""
 
@@ -58,9 +57,11 @@ def read(folder: Path) -> dict[str, Any]:
         TrainingError: there is none.
         FileError: it is damaged.
     """
-    path = folder / RUN
+    path = folder / files.RUN
     if not path.is_file():
-        raise TrainingError(f"there is no run to resume in {folder}: {RUN} is missing. Without --resume one begins")
+        raise TrainingError(
+            f"there is no run to resume in {folder}: {files.RUN} is missing. Without --resume one begins"
+        )
     run = files.read_json(path)
     kinds = {"spec": str, "levels": list, "data": dict, "val": dict, "options": dict, "weights": str, "setting": dict}
     for key, kind in kinds.items():
@@ -84,7 +85,7 @@ def compare(
         warn: told of another version or machine.
 
     Raises:
-        TrainingError: the sentence, the data, an option or the first weights are others; it says which, and how.
+        TrainingError: the spec, the data, an option or the first weights are others; it says which, and how.
     """
     defaults = Options(epochs=None).describe()
     old, new = ({**_flat(run), **defaults, **run["options"]} for run in (then, now))

@@ -102,6 +102,7 @@ class Run:
             for stack, folder in zip(self.stacks, self._folders() if self.processes.first else [], strict=False):
                 self.reporter.say(f"saving the stack in {folder}")
                 stack.save(folder)
+        self.processes.wait()  # what comes next may load it, in all of them
 
     def _learn(self, saved: Checkpoint | None) -> None:
         """The courses, from where a checkpoint stands."""
@@ -140,7 +141,7 @@ class Run:
             self.reporter.say(f"level {level}: a learning rate of {found.suggested:.2g}, as a sweep suggests")
             if self.lasting and self.accelerator.is_main_process:
                 run = {**records.read(self.where), records.RATES: self.found}
-                files.write_json(self.where / records.RUN, run)
+                files.write_json(self.where / files.RUN, run)
         return self.found[level][AUTO]
 
     def _swept(self, loop: Loop, course: Course, **how: Any) -> Sweep:
@@ -215,14 +216,12 @@ class Run:
             if self.processes.first:
                 if self.shelf is not None:
                     self.shelf.forget_after(None)
-                files.write_json(self.where / records.RUN, {**now, "gains": gains})
+                files.write_json(self.where / files.RUN, {**now, "gains": gains})
                 self.reporter.cut(0)
             return None
         then = records.read(self.where)
         self.gains, self.found = then.get("gains"), then.get(records.RATES, {})
-        saved = (
-            None if self.shelf is None else self.shelf.load("best" if resume == "best" else "last", self.reporter.warn)
-        )
+        saved = self._saved(resume)
         if saved is None and resume == "best":
             raise TrainingError(f"{self.where} has no best checkpoint yet: resume from the last (--resume alone)")
         records.compare(then, now, self.where, begun=saved is not None, warn=self.reporter.warn)
@@ -240,6 +239,13 @@ class Run:
                 self.shelf.forget_after(saved)
             self.reporter.cut(0 if saved is None else saved.facts["history"])  # what the run will write again
         return saved
+
+    def _saved(self, resume: bool | str) -> Checkpoint | None:
+        """The best checkpoint where that is asked for, or where a run was killed before there was another."""
+        if self.shelf is None:
+            return None
+        last = None if resume == "best" else self.shelf.load("last", self.reporter.warn)
+        return last or self.shelf.load("best")
 
     def _gains(self) -> bool:
         """Whether bf16 gains, asked once a run: a busy machine may answer differently when the run is resumed."""

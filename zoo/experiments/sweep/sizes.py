@@ -80,23 +80,23 @@ def _train(recipe: Recipe, bench: Bench) -> Swept:
     runs, seconds = {}, 0.0
     for size in settings["sizes"]:
         for kind in recipe.stacks:
-            runs[kind, size] = bench.train(f"{kind}-{size}", _sentence(recipe, kind, size), seed=size)
+            runs[kind, size] = bench.train(f"{kind}-{size}", _spec(recipe, kind, size), seed=size)
             seconds += runs[kind, size].seconds
     weighed = {
-        (kind, size, weight): bench.train(f"{kind}-{size}-{weight:g}", _sentence(recipe, kind, size, weight), seed=size)
+        (kind, size, weight): bench.train(f"{kind}-{size}-{weight:g}", _spec(recipe, kind, size, weight), seed=size)
         for kind, weights in settings["weights"].items()
         for weight in weights
         for size in settings["weighed"]
     }
     size, steps = settings["doubled"], 2 * recipe.training["steps"]
     doubled = {
-        kind: bench.train(f"{kind}-{size}-doubled", _sentence(recipe, kind, size), seed=size, steps=steps)
+        kind: bench.train(f"{kind}-{size}-doubled", _spec(recipe, kind, size), seed=size, steps=steps)
         for kind in recipe.stacks
     }
     return Swept(runs, weighed, doubled, seconds)
 
 
-def _sentence(recipe: Recipe, kind: str, size: int, weight: float | None = None) -> str:
+def _spec(recipe: Recipe, kind: str, size: int, weight: float | None = None) -> str:
     """The stage with a level of this kind on it; the weight is over the default's."""
     level = recipe.stacks[kind].replace("N", str(size))
     if weight is None:

@@ -1,4 +1,4 @@
-"""The sentences of a config: the one that was given, and each level's with every option written out."""
+"""The specs of a config: the one that was given, and each level's with every option written out."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from zoo.interfaces import Part
 
 FILE_OPTIONS = ("weights",)
-"""Options of a sentence that name a file: read once, at ``build``, and not saved."""
+"""Options of a spec that name a file: read once, at ``build``, and not saved."""
 
 MOST_ITEMS = 64
 
 
-def read_sentences(config: Mapping[str, Any], path: Path) -> tuple[StackSpec, list[LevelSpec]]:
-    """The sentence of a config, and that of each level with every option written out.
+def read_specs(config: Mapping[str, Any], path: Path) -> tuple[StackSpec, list[LevelSpec]]:
+    """The spec of a config, and that of each level with every option written out.
 
     Raises:
         FileError: one that cannot be understood, or that names a file.
@@ -36,7 +36,7 @@ def read_sentences(config: Mapping[str, Any], path: Path) -> tuple[StackSpec, li
         where = f"{path}: levels[{number}].spec"
         parsed = _parsed(level["spec"], where)
         if parsed.input is not None or len(parsed.levels) != 1:
-            raise FileError(f"{where} is {shown(level['spec'])}, not the sentence of one level")
+            raise FileError(f"{where} is {shown(level['spec'])}, not the spec of one level")
         levels.append(parsed.levels[0])
     return spec, levels
 
@@ -65,7 +65,7 @@ def _parsed(text: str, where: str) -> StackSpec:
 
 
 def without_files(spec: StackSpec) -> StackSpec:
-    """The sentence without the options that name a file of this machine: all it says of the stack that was built."""
+    """The spec without the options that name a file of this machine: all it says of the stack that was built."""
     levels = tuple(LevelSpec(tuple(map(without_file, level.items))) for level in spec.levels)
     return StackSpec(levels, spec.input)
 
@@ -80,10 +80,10 @@ def _names_file(key: str | None, value: object) -> bool:
     return key in FILE_OPTIONS and isinstance(value, str)
 
 
-def check_sentences(saved: Saved) -> None:
-    """The levels of a config are those of its sentence, and every option that this gives is the one written out there.
+def check_specs(saved: Saved) -> None:
+    """The levels of a config are those of its spec, and every option that this gives is the one written out there.
 
-    What the sentence leaves out was a default when the stack was saved, and may be another one now.
+    What the spec leaves out was a default when the stack was saved, and may be another one now.
 
     Raises:
         FileError: they say different things.
@@ -99,7 +99,7 @@ def check_sentences(saved: Saved) -> None:
 
 
 def _says(full: LevelSpec, short: LevelSpec) -> bool:
-    """Whether a level with everything written out is the one that the sentence means; a likelihood may be a default."""
+    """Whether a level with everything written out is the one that the spec means; a likelihood may be a default."""
     first, *terms = full.items
     for item in short.items[1:]:
         match = next((term for term in terms if _means(term, item)), None)
