@@ -52,7 +52,7 @@ class Conv(Stage):
         overcomplete: allow a code with more numbers than its input.
     """
 
-    source: ClassVar[str] = " ".join(f"{network.source}." for network in NETWORKS.values())
+    source: ClassVar[str] = " ".join(network.source for network in NETWORKS.values())
     exportable: ClassVar[bool] = True
     compilable: ClassVar[bool] = True
     any_size: ClassVar[bool] = True

@@ -53,7 +53,7 @@ def of_part(entry: Entry) -> dict[str, Any]:
 
 def part_in_words(part: Mapping[str, Any]) -> str:
     """The same for a terminal."""
-    options = [(f"  {option['name']}", option["type"], f"= {option['default']}") for option in part["options"]]
+    options = [(f"  {option['name']}", option["type"], _default(option["default"])) for option in part["options"]]
     alone = f"; a value alone is its {part['positional']}" if part["positional"] else ""
     flags = ", ".join(f"{name}={value}" for name, value in part["flags"].items())
     blocks = [
@@ -157,6 +157,11 @@ def _shape(shape: list[int]) -> str:
     """As the spec writes it: height x width x channels."""
     ordered = [*shape[1:], shape[0]] if len(shape) == 3 else shape
     return "x".join(map(str, ordered))
+
+
+def _default(value: object) -> str:
+    """Where it is None, what stands for it follows from other options: the text above says how."""
+    return "" if value is None else f"= {value}"
 
 
 def _type(option: inspect.Parameter, part: type[Part]) -> str:
