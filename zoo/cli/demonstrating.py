@@ -22,7 +22,7 @@ STEPS = 1500  # a level; a fixed number, so that the same machine always finds t
 
 RESULTS = {
     "report.json": "the numbers above, and how they were measured",
-    "reconstructions.png": "images, and what comes back of them level by level",
+    "reconstructions.png": "images, and their reconstructions level by level",
     "pairs.png": "each image, and its reconstruction beside it",
     "samples.png": "new images, decoded from draws of the prior",
     "interpolation.png": "from one image to another, through their codes",

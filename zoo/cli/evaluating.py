@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 )
 @click.option("--samples", type=click.IntRange(min=2), metavar="N", help="With --features, also of this many samples.")
 @click.option(
-    "--corrupt", metavar="WORDS", help="Also what comes back of corrupted images: noise=0.3, mask=0.5, joined by +."
+    "--corrupt", metavar="WORDS", help="Also the reconstructions of corrupted images: noise=0.3, mask=0.5, joined by +."
 )
 @click.option(
     "--classifier", metavar="NET[=FILE]",
-    help="Also its accuracy on what comes back: a timm model, resnet56_cifar10=FILE.safetensors, own.",
+    help="Also its accuracy on reconstructions: a timm model, resnet56_cifar10=FILE.safetensors, own.",
 )  # fmt: skip
 @click.option("--out", type=FILE, help="Where the report is written.", show_default="report.json in DIR, and its card")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")

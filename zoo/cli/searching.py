@@ -96,7 +96,7 @@ def anomalies(
     files.write_text(out / "anomalies.csv", _as_csv(rows))
     worst = shown.batch(order[:count])
     layers = [worst, stack.similar(worst, noise=False).cpu()]
-    title = f"the most unusual of {len(shown):,} images of {shown.name}, what comes back of them, and the {by}"
+    title = f"the most unusual of {len(shown):,} images of {shown.name}, their reconstructions, and the {by}"
     captioned(layers, [f"{row[by]:.3g}" for row in rows[:count]], out / "worst.png", title=title)
     _tell(rows if as_json else rows[:count], as_json=as_json)
     click.echo(f"The scores are in {out / 'anomalies.csv'}, the worst {len(worst)} in {out / 'worst.png'}.", err=True)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def interpolate(target: str, first: str, last: str, steps: int, out: Path, gif: Path | None, frames: int) -> None:
     """Turn one image into another.
 
-    A and B are files, or numbers of named data, as in sample:9000. The strip is A, what comes back of it, mixtures of
-    both codes, what comes back of B, and B. The animation is of five images: these, with the mixture in the middle.
+    A and B are files, or numbers of named data, as in sample:9000. The strip is A, its reconstruction, mixtures of
+    both codes, the reconstruction of B, and B. The animation is of five images: these, with the mixture in the middle.
     """
     if gif is not None and gif.suffix.lower() != ".gif":
         raise click.BadParameter("an animation is a .gif file", param_hint="--gif")

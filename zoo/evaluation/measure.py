@@ -43,8 +43,8 @@ def evaluate(
         samples: how many samples FID and KID compare with the real images; 0 for neither.
         features: the network whose features FID and KID are of, of reconstructions and of samples: a timm model,
             ``NAME=FILE.safetensors``, or the folder of a saved stack.
-        corrupt: also how much of images that suffered this comes back, as ``noise=0.3`` or ``mask=0.5``.
-        classifier: the network whose accuracy on what came back is measured: see ``recognition.judge_of``.
+        corrupt: also the reconstructions of images that suffered this, as ``noise=0.3`` or ``mask=0.5``.
+        classifier: the network whose accuracy on reconstructions is measured: see ``recognition.judge_of``.
         batch_size: images at once.
         seed: of everything that is drawn: same seed, same report, but for the throughput.
         progress: show a bar.
@@ -53,7 +53,7 @@ def evaluate(
         The report, JSON-ready. ``zoo.evaluation.table`` prints it.
 
     Raises:
-        EvaluationError: what comes back is not finite, or samples are asked of a stack that cannot sample.
+        EvaluationError: reconstructions are not finite, or samples are asked of a stack that cannot sample.
         DataError: the data cannot be read.
     """
     if samples and not features:

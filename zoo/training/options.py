@@ -35,7 +35,7 @@ class Options:
         code_dtype: how the cache keeps codes: ``float32``, or ``float16``, half as large.
         augment: views of the images that are fresh every time, as ``flip+shift2``; None for none.
         corrupt: what images suffer before they are encoded, as ``noise=0.3`` or ``mask=0.5``, drawn anew in each step;
-            what comes back is compared with the clean ones. Codes of finished levels are those of clean images.
+            reconstructions are compared with the clean ones. Codes of finished levels are those of clean images.
         fold: choose the best weights by one of so many stratified parts of the training images and learn from the
             others: ``1/5`` is the first of five. None: by a seeded 5 %, at most 1,000 images.
         views: of augmented images, passes that are recorded as codes for the upper levels; 0: these see images as they
