@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import zoo
 from zoo import experiments
 from zoo.cli import main
 from zoo.data import images
-from zoo.errors import EvaluationError, RecipeError
+from zoo.errors import DataError, EvaluationError, RecipeError
 from zoo.evaluation import classifier
 from zoo.experiments.bench import Bench
 from zoo.experiments.page import Page, written
@@ -162,6 +163,23 @@ def test_an_error_is_that_of_the_whole_test_set(recipe, tmp_path):
     with torch.inference_mode():
         expected = (stack(x) - x).square().mean().item()
     assert bench.error(stack) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("progressive", {"settings": {"elsewhere": "nowhere"}}),
+        ("transfer", {"stacks": {"nowhere in few": "16x16x1/fc4"}}),
+        ("modern-practice", {"settings": {"sets": {"sample": {}, "nowhere": {}}}}),
+    ],
+)
+def test_other_images_that_are_not_there_are_missed_before_anything_is_trained(name, change, tmp_path):
+    recipe = experiments.read(name, quick=True)
+    settings = recipe.settings | change.get("settings", {})
+    recipe = replace(recipe, data="sample", settings=settings, stacks=change.get("stacks", recipe.stacks))
+    with pytest.raises(DataError, match="no data at 'nowhere'"):
+        experiments.reproduce(recipe, out=tmp_path / "out", progress=False)
+    assert not (tmp_path / "out" / "runs").exists()
 
 
 def test_without_a_name_the_recipes_are_listed():

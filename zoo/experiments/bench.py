@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from zoo.stack import Stack
 
 AT_ONCE = 250
+SMALL = 1, 8, 8
+"""The shape in which images are looked at to see that they are there."""
 COMPONENTS_FROM = 20_000
 """Images that principal components are found from, at most."""
 TOOK = "took.json"  # beside a finished run: how long it took
@@ -159,6 +161,15 @@ class Bench:
         if held is None:
             return shown, None
         return images(shown, stack.input_shape, split="train").held_out(held, seed=0)
+
+    def look(self, *names: str) -> None:
+        """Find out now, rather than when everything is trained, that images of these names are not there.
+
+        Raises:
+            DataError: so it is.
+        """
+        for name in names:
+            images(name, SMALL, split="test")
 
     def test(self, stack: Stack, data: str | None = None) -> Images:
         """The test set as a stack takes it: whole, or as many images of it as the recipe says."""

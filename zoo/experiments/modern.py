@@ -45,6 +45,7 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     page, sets = bench.page(), recipe.settings["sets"]
     if bench.data != recipe.data:
         sets = {bench.data: sets.get(bench.data, {})}
+    bench.look(*sets)
     rows = {name: _table(bench, page, name, about) for name, about in sets.items()}[bench.data]
     judge = next(iter(_judges(bench, sets[bench.data])), "")
     _claims(page, rows, _called(judge), recipe.settings["claims"])

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch.nn.functional import interpolate
 
-from zoo import builder
 from zoo.data import images
 from zoo.evaluation.protocol import measuring
 from zoo.experiments.bench import as_file, batches, spread
@@ -29,8 +28,7 @@ SHOWN = 10
 def run(recipe: Recipe, bench: Bench) -> Page:
     """Train every stack both ways with several seeds, and evaluate it at several sizes."""
     page, settings = bench.page(), recipe.settings
-    for spec in recipe.stacks.values():  # that they are there is found out now rather than when all is trained
-        _shown(bench, builder.build(spec), settings["sizes"][0])
+    bench.look(settings["elsewhere"])
     rows: list[dict[str, Any]] = []
     sizes: list[dict[str, Any]] = []
     for name, spec in recipe.stacks.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo import builder
 from zoo.experiments.strips import strips
 
 if TYPE_CHECKING:
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
 def run(recipe: Recipe, bench: Bench) -> Page:
     """Each stack trained on the experiment's data and on the set of images that the first word of its name says."""
     page = bench.page()
-    for name, spec in recipe.stacks.items():  # that they are there is found out now rather than when all is trained
-        bench.test(builder.build(spec), name.partition(" ")[0])
+    bench.look(*(name.partition(" ")[0] for name in recipe.stacks))
     rows, bar = [], recipe.settings["bar"]
     for name, spec in recipe.stacks.items():
         target, run = name.partition(" ")[0], name.replace(" ", "-")
