@@ -137,7 +137,7 @@ class TestWeights:
         network = found.encoder.network.model
         assert network.conv_stem.weight.dtype == torch.float32
         assert torch.equal(network.conv_stem.weight, state["conv_stem.weight"].half().float())
-        assert found.tune == "unfreeze"
+        assert found.tune == "all"
 
     def test_of_a_folder_say_which_network_it_is_and_what_it_saw(self, tmp_path):
         file_of("test_efficientnet", tmp_path / "model.safetensors")
@@ -179,7 +179,7 @@ class TestWeights:
 
     def test_a_saved_stage_carries_them_and_asks_nobody_again(self, tmp_path, monkeypatch):
         file_of("test_efficientnet", tmp_path / "w.safetensors", dtype=torch.float16)
-        stack = zoo.build(TINY.format(f'weights="{tmp_path}/w.safetensors"'))
+        stack = zoo.build(TINY.format(f'tune=unfreeze, weights="{tmp_path}/w.safetensors"'))
         fit(stack, images(), steps=2, progress=False, batch_size=16)
         stack.save(tmp_path / "saved")
         (tmp_path / "w.safetensors").unlink()

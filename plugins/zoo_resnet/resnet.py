@@ -47,7 +47,7 @@ class BackboneAutoencoder(Stage):
         weights: with these: a safetensors file, ``local-dir:FOLDER`` or ``hf-hub:user/name@revision``.
         tune: how the backbone learns: ``all`` with everything else; ``frozen``, not at all; ``unfreeze``, after the
             decoder has learned, the lower a group of its layers the slower; ``gradual``, likewise, and one more group
-            every epoch. Where not given, ``unfreeze`` for one that has learned before and ``all`` for a fresh one.
+            every epoch.
         slowest: the learning rate of the backbone's first group as a part of the decoder's; where not given, each group
             learns 2.6 times slower than the one above it.
         level: which of the backbone's levels, from 0; where not given, the last whose maps have the code's size.
@@ -83,7 +83,7 @@ class BackboneAutoencoder(Stage):
         backbone: str | None = None,
         pretrained: bool = False,
         weights: str | None = None,
-        tune: Tune | None = None,
+        tune: Tune = "all",
         slowest: float | None = None,
         level: int | None = None,
         stem_stride: int | None = None,
@@ -107,7 +107,7 @@ class BackboneAutoencoder(Stage):
         described = networks.described(self.backbone).to_dict() | ({} if kept is None else kept.described)
         self.mean, self.std = (_scale(*given, described, place) for given in (("mean", mean), ("std", std)))
         learned = pretrained or kept is not None
-        self.tune: Tune = tune or ("unfreeze" if learned else "all")
+        self.tune: Tune = tune
         seen = Fraction(zoom).limit_denominator(1000) * self.factor
         cut = _built(self.backbone, place, seen, learned=learned, kept=kept, level=level, stem_stride=stem_stride)
         self.level, self.groups = cut.level, cut.groups
