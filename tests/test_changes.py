@@ -26,6 +26,7 @@ from zoo.training import run as runs
 from zoo.training.checkpoints import Shelf
 from zoo.training.objectives import LevelInCodes, LevelInPixels, WholeStack
 from zoo.training.schedules import Budget, Spent
+from zoo.training.validation import Validation
 from zoo.weighing import Numbers, Weighing
 
 PLACE = Place((1, 8, 8), (4,))
@@ -254,7 +255,7 @@ class TestTheBest:
     def test_and_under_the_same_it_is(self, tmp_path):
         train(ADAPTIVE.replace("adaptive=1", "adaptive=100"), out=tmp_path, lr=1e-30)
         assert len({line["val"]["loss"] for line in lines(tmp_path, "val")}) == 1
-        assert _best(tmp_path).step == 1
+        assert _best(tmp_path) is None  # what it began with is no worse
 
 
 def _best(out):
@@ -293,6 +294,7 @@ class TestMomentMatching:
         run = loops.Loop.run
         monkeypatch.setattr(loops.Loop, "run", watched)
         monkeypatch.setattr("zoo_latent.moments.ENOUGH", 0.0)
+        monkeypatch.setattr(Validation, "start", lambda _: None)  # which four steps do not better
         train(f"{STAGE}+wae_mmd(pretrain=4, warmup=0.1)", out=tmp_path, steps=30)
         assert seen == {"moments": (4, {"encoder"}), "pixels": (26, {"encoder", "decoder"})}
         first = lines(tmp_path, "terms", phase="moments")
@@ -506,7 +508,7 @@ class TestResuming:
         train(CHANGING, out=tmp_path, resume=True, **OPTIONS)
         self.same(tmp_path, whole)
 
-    @pytest.mark.parametrize("after", [3, 24, 34])
+    @pytest.mark.parametrize("after", [8, 24, 34])
     def test_from_its_best_point_too(self, tmp_path, whole, interrupted, after):
         interrupted(after, out=tmp_path, **OPTIONS)
         train(CHANGING, out=tmp_path, resume="best", **OPTIONS)

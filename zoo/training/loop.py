@@ -153,11 +153,18 @@ class _Run:
             reporter.stop()
         if self.step % max(1, self._validate_every()) or not self.validation.best:
             self._validate()
+        if self.validation.in_vain:
+            reporter.warn(
+                f"{title}: nothing was better on held-out images than what it began with (a loss of "
+                f"{self.validation.first[0]:.4g}), which is kept. A lower rate (--lr, lr=) or more steps may help"
+            )
         self.average.put(self.validation.weights())
         course.learner.zero_grad(set_to_none=True)
         course.learner.eval()
 
     def _steps(self, per_step: int) -> None:
+        if self.step == 0:
+            self.validation.start()
         stillness.train(self.course.learner)
         since_line, saved = perf_counter(), self.elapsed
         start, images = perf_counter() - self.elapsed, 0

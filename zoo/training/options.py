@@ -100,7 +100,7 @@ class Options:
                 raise TrainingError(f"{name}={value!r}: wants a whole number")
         for name in ("weight_decay", "clip"):
             if not 0 <= getattr(self, name) < float("inf"):
-                raise TrainingError(f"{name}={getattr(self, name)}: wants a number from 0 on")
+                raise TrainingError(f"{name}={getattr(self, name)}: wants 0 or more")
         if self.views < 0 or (self.views and not self.augment):
             raise TrainingError(
                 f"views={self.views}: a number of passes over augmented images, so it takes --augment flip+shift2 "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,7 +23,8 @@ class Validation:
 
     Every term has its whole weight when it is looked at, whatever it has in training: a loss under a warm-up is least
     when it begins. Of losses under other weights, which an adaptive one makes, or against a critic, which has learned
-    on the way, none is better, so the last counts.
+    on the way, none is better, so the last counts. Elsewhere what the course starts from is the first to be beaten: a
+    level that starts as principal components may be as good as it gets.
 
     Args:
         course: whose learner it is.
@@ -37,6 +39,19 @@ class Validation:
         self.yardstick: dict[str, float] = {}
         self.best: list[tuple[float, dict[str, Tensor]]] = []
         """By member of the learner, which is one of its own as a rule: the least loss, and the weights that had it."""
+        self.first: list[float] = []
+        """By member: the loss that the course starts from."""
+
+    def start(self) -> None:
+        """Remember what the course starts from. It is no part of the curve, which shows what is gained by learning."""
+        if not self.against_critics:
+            self.look()
+            self.curve, self.first = [], [loss for loss, _ in self.best]
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether no member has come to anything better than its start."""
+        return bool(self.first) and self.first == [loss for loss, _ in self.best]
 
     def look(self) -> tuple[dict[str, Any], bool]:
         """Measure, and remember the weights of every member that is the best it was so far.
@@ -52,7 +67,9 @@ class Validation:
         alike = yardstick == self.yardstick and not self.against_critics
         self.yardstick = yardstick
         self.curve = [*(self.curve if alike else []), sum(own["loss"] for own in found) / len(found)]
-        better = [not self.best or not alike or own["loss"] < self.best[place][0] for place, own in enumerate(found)]
+        better = [
+            not self.best or not alike or _less(own["loss"], self.best[place][0]) for place, own in enumerate(found)
+        ]
         self.best = [
             (own["loss"], _cloned(self.average.state(member))) if good else self.best[place]
             for place, (member, own, good) in enumerate(zip(learner.members, found, better, strict=True))
@@ -71,11 +88,12 @@ class Validation:
 
     def facts(self) -> dict[str, Any]:
         """What a checkpoint keeps beside ``weights``, JSON-ready."""
-        return {"best_losses": [loss for loss, _ in self.best], "yardstick": self.yardstick, "curve": self.curve}
+        return {"best_losses": [loss for loss, _ in self.best], "yardstick": self.yardstick, "curve": self.curve,
+                "first": self.first}  # fmt: skip
 
     def load(self, facts: dict[str, Any], weights: dict[str, Tensor]) -> None:
         """Continue from saved ``facts`` and ``weights``."""
-        self.yardstick, self.curve = facts["yardstick"], facts["curve"]
+        self.yardstick, self.curve, self.first = facts["yardstick"], facts["curve"], facts.get("first", [])
         self.best = [
             (loss, {name: weights[name] for name in self.average.state(member)})
             for member, loss in zip(self.course.learner.members, facts["best_losses"], strict=False)
@@ -84,6 +102,10 @@ class Validation:
     def _measured(self, member: Learner) -> dict[str, float]:
         with randomness.apart(self.device, seed=0), torch.inference_mode():
             return self.course.validate(member)
+
+
+def _less(loss: float, best: float) -> bool:
+    return loss < best or isnan(best)
 
 
 def _cloned(state: dict[str, Tensor]) -> dict[str, Tensor]:
