@@ -78,7 +78,7 @@ def test_trained_map_takes_other_sizes_and_a_dense_bottleneck_refuses_them():
     assert stage.decode(z).shape == (2, 3, 24, 40)
     with pytest.raises(SpecError, match="multiple of 4"):
         stage.encode(torch.rand(2, 3, 18, 16))
-    with pytest.raises(SpecError, match="alone"):
+    with pytest.raises(SpecError, match="and nothing else"):
         Conv(Place((1, 8, 8), (3,)), width=4).encode(torch.rand(2, 1, 16, 16))
 
 

@@ -136,7 +136,7 @@ class TestTraining:
 
     def test_same_seed_same_weights_and_the_corruption_matters(self):
         def weights(**options):
-            stack = fit(build("8x8x1/fc4(hidden=[8])+kl", seed=0), squares(), **TINY | options)
+            stack = fit(build("8x8x1/fc4(hidden=[8], linear=false)+kl", seed=0), squares(), **TINY | options)
             return torch.cat([parameter.detach().flatten() for parameter in stack.parameters()])
 
         one = weights(corrupt="noise=0.3")

@@ -192,6 +192,9 @@ def test_commands_exist(name, elsewhere):
                 pytest.fail(f"{name}:{line}: {shlex.join(words)}: {error.format_message()}")
             given = {} if context is None else context.params
             target = given.get("target")
+            brought = re.match(r"folder\(([^,)]+)", target or "")
+            if brought is not None:
+                target = brought[1]
             if target is not None and target not in made and target not in registry.names():
                 outlined(target)
             made.add(str(given.get("out")))

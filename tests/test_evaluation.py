@@ -110,7 +110,7 @@ def test_labels_of_other_classes_are_not_compared(train: Images, held_out: Image
 
 def test_images_that_are_measured_and_fitted_on_are_noted(held_out: Images) -> None:
     (note,) = evaluate(linear_stack(held_out), held_out)["notes"]
-    assert "give train=" in note
+    assert "give training images with --train (train=)" in note
 
 
 def test_a_batch_holds_an_image(held_out: Images) -> None:

@@ -62,7 +62,7 @@ def test_the_material_of_a_run():
     assert torch.equal(material.places, kept)
     assert torch.equal(material.kept.pixels, shown.pixels[kept])
     assert torch.equal(material.held.pixels, shown.pixels[held])
-    with pytest.raises(TrainingError, match="val and fold"):
+    with pytest.raises(TrainingError, match="val=, fold="):
         Material.of(shown, shown, seed=3, fold=(2, 5))
 
 

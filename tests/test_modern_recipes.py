@@ -138,7 +138,7 @@ class TestFilesOfARecipe:
         assert bench.missing("feature({other})") == []
         stack = build(bench.filled(ROWS["pretrained"]))
         weights = timm.create_model("test_resnet").state_dict()
-        assert stack.level(1).stage.tune == "unfreeze"
+        assert stack.level(1).stage.tune == "all"
         assert weights.keys()
         assert bench.filled("resnet8_cifar10={judge}") == f"resnet8_cifar10={brought['judge']}"
 

@@ -29,10 +29,7 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 torchvision: Any = torchvision_models
 
-CONVERT = (
-    "convert one that you trust with safetensors.torch.save_file(torch.load('w.pth', weights_only=True), "
-    "'w.safetensors')"
-)
+CONVERT = "convert weights that you trust, with safetensors.torch.save_file"
 """What to do with weights in a pickle, which the zoo does not open."""
 SAFE = {"hf_hub_filename": "model.safetensors", "url": "", "custom_load": False}
 """What timm is told of a download: no way round to a pickle."""

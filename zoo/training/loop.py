@@ -165,6 +165,7 @@ class _Run:
     def _steps(self, per_step: int) -> None:
         if self.step == 0:
             self.validation.start()
+            self.loop.reporter.forget()
         stillness.train(self.course.learner)
         since_line, saved = perf_counter(), self.elapsed
         start, images = perf_counter() - self.elapsed, 0

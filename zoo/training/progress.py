@@ -109,6 +109,10 @@ class Reporter:
             pairs = zip(x[:PICTURED], x_hat[:PICTURED], strict=True)
             self.pictures = torch.stack([torch.cat(pair, 1) for pair in pairs]).clamp(0, 1).float().cpu()
 
+    def forget(self) -> None:
+        """Let go of images for which no line is written."""
+        self.pictures = None
+
     def record(self, line: dict[str, Any]) -> None:
         """Add a line to the history."""
         if self.history is None:
