@@ -217,8 +217,9 @@ class _Work:
                 self.tick(len(shard))
                 return theirs
         rows = [own[piece] if piece in own else self._arrived(piece) for piece in pieces if len(piece)]
+        whole = rows[0] if len(rows) == 1 else {name: torch.cat([some[name] for some in rows]) for name in rows[0]}
         with writing():
-            return _written(folder, shard, {name: torch.cat([some[name] for some in rows]) for name in rows[0]})
+            return _written(folder, shard, whole)
 
     def _arrived(self, piece: range) -> Rows:
         """What another process made of a shard; made here if it did so on another machine, in a cache of its own."""

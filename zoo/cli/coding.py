@@ -136,12 +136,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _level(told: dict[str, Any], stack: Stack, path: Path) -> int:
-    """The level that the codes are of: the top one unless ``zoo encode`` says otherwise."""
-    level = told.get("level", len(stack.levels))
-    if not isinstance(level, int) or not 1 <= level <= len(stack.levels):
+    """The level that the codes are of: the top one unless ``zoo encode`` says otherwise; 0 of a head alone."""
+    top = len(stack.levels)
+    level = told.get("level", top)
+    if not isinstance(level, int) or not min(1, top) <= level <= top:
         raise FileError(
-            f"{path}: the codes are of level {level!r}, and {stack.spec} has levels 1 to {len(stack.levels)}: "
-            "encode again"
+            f"{path}: the codes are of level {level!r}, and {stack.spec} has levels 1 to {top}: encode again"
         )
     return level
 
@@ -150,7 +150,7 @@ def _checked(codes: Tensor | None, stack: Stack, level: int, path: Path) -> Tens
     """Codes that this level can decode, or an error that says what they are instead."""
     if codes is None:
         raise FileError(f"{path} holds no tensor 'codes'")
-    wanted, found = tuple(stack.level(level).code_shape), tuple(codes.shape[1:])
+    wanted, found = tuple(stack.level(level).code_shape if level else stack.code_shape), tuple(codes.shape[1:])
     if not codes.is_floating_point() or found != wanted:
         raise FileError(
             f"{path} holds {codes.dtype} codes of {found}; {stack.spec} decodes floating-point ones of {wanted}"
