@@ -114,7 +114,7 @@ def test_samples_are_judged_by_a_network_that_is_recorded(
     assert len(eye.sha256) == 64
     assert eye.sha256 == again.sha256
     assert not eye.module.training
-    found = generation.judge_samples(stack, held_out, samples=12, features=weights, seed=0)
+    found = generation.judge(stack, held_out, samples=12, features=weights, seed=0)["generation"]
     assert found["features"]["network"] == "test_resnet=tiny.safetensors"
     assert found["features"]["weights_sha256"] == eye.sha256
     assert (found["real"], found["samples"], found["kid_subset_size"]) == (40, 12, 12)
@@ -128,8 +128,8 @@ def test_samples_are_judged_by_a_network_that_is_recorded(
         return look(self, images)
 
     monkeypatch.setattr(features.Network, "features", count)
-    assert generation.judge_samples(stack, held_out, samples=12, features=weights, seed=0) == found
-    assert seen == [12, 4]  # the real images' features came from the cache, but for a few that it is tried by
+    assert generation.judge(stack, held_out, samples=12, features=weights, seed=0)["generation"] == found
+    assert seen == [4, 12, 40]  # the real images' features came from the cache, but for a few that it is tried by
 
 
 def test_features_are_those_of_the_network(weights: str) -> None:

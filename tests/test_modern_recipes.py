@@ -81,7 +81,8 @@ class TestModernPractice:
 
     def test_principal_components_are_of_the_images_that_stacks_learn_from(self, tmp_path):
         bench = Bench(modern(images=100), "sample", tmp_path, progress=False)
-        assert bench.components(build("16x16x3/fc4"), 12).inputs == 100 - 20
+        (components,) = bench.components(build("16x16x3/fc4"), [12])
+        assert components.inputs == 100 - 20
 
     def test_all_rows_with_all_files(self, tmp_path, brought):
         page = experiments.reproduce(modern(quick_counts=True), out=tmp_path / "out", brought=brought, progress=False)

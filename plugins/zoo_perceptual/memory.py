@@ -40,11 +40,11 @@ class Memory:
         It is looked up while something learns from it on a CPU; accelerators compute it sooner than they are told it.
         """
         if not self._looks_up(images):
-            return _laid_out(network(images))
+            return network(images)
         keys = _keys(images)
         if all(key in self.rows for key in keys):
             return [torch.stack(rows) for rows in zip(*(self.rows[key] for key in keys), strict=True)]
-        found = _laid_out(network(images))
+        found = network(images)
         for key, *rows in zip(keys, *found, strict=True):
             if key not in self.rows:
                 self.rows[key] = [row.clone() for row in rows]
@@ -61,11 +61,6 @@ class Memory:
     def _looks_up(self, images: Tensor) -> bool:
         plain = images.device.type == "cpu" and not functorch.is_functorch_wrapped_tensor(images)
         return plain and self.size <= self.most and not torch.compiler.is_compiling()
-
-
-def _laid_out(found: list[Tensor]) -> list[Tensor]:
-    """As rows that were kept come back. Sums round by how numbers lie, and a run that is resumed has kept none yet."""
-    return [part.contiguous() if part.device.type == "cpu" else part for part in found]
 
 
 def _keys(images: Tensor) -> list[bytes]:

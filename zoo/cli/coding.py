@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.targets import FOLDER, loaded
+from zoo.cli.targets import FOLDER, loaded, split_option
 from zoo.errors import EvaluationError, FileError
 
 if TYPE_CHECKING:
@@ -29,13 +29,7 @@ _UNSAFE = re.compile(r"[^\w.+ -]|^\.+")
 @click.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--data", required=True, metavar="NAME|DIR|FILE", help="Images.")
-@click.option(
-    "--split",
-    type=click.Choice(["all", "train", "val", "test"]),
-    default="all",
-    show_default=True,
-    help="The part of the images that is encoded; all of a named set begins with its training images.",
-)
+@split_option("all", "The part of the images that is encoded; all of a named set begins with its training images.")
 @click.option("--level", type=click.IntRange(min=1), metavar="N", help="Codes of this level, not of the top one.")
 @click.option("--out", required=True, type=FOLDER, metavar="CODES", help="The folder for the codes.")
 def encode(folder: Path, data: str, split: str, level: int | None, out: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.targets import FILE, FOLDER, loaded
+from zoo.cli.targets import FILE, FOLDER, loaded, split_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,13 +16,7 @@ if TYPE_CHECKING:
 @click.command("eval")
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--data", required=True, metavar="NAME|DIR|FILE", help="Images; their test part is measured on.")
-@click.option(
-    "--split",
-    type=click.Choice(["test", "val", "train", "all"]),
-    default="test",
-    show_default=True,
-    help="The part of the images that is measured on.",
-)
+@split_option("test", "The part of the images that is measured on.")
 @click.option(
     "--train",
     metavar="NAME|DIR|FILE",

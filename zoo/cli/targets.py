@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -14,14 +14,21 @@ from zoo import registry
 from zoo.errors import FileError, RegistryError, SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from zoo.stack import Stack
 
+F = TypeVar("F", bound="Callable[..., Any]")
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 HUB = "hf-hub:"  # begins what is on the Hub; as in zoo.builder, which imports torch
 CONFIG, RUN = "config.json", "run.json"  # of a saved stack, and of its training; as in zoo.files, which imports torch
+
+
+def split_option(default: str, meaning: str) -> Callable[[F], F]:
+    """The option ``--split``, of commands that read a part of the images."""
+    parts = click.Choice(["train", "val", "test", "all"])  # as in zoo.data, which imports torch
+    return click.option("--split", type=parts, default=default, show_default=True, help=meaning)
 
 
 def saved(target: str) -> bool:

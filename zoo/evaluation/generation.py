@@ -19,62 +19,50 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo.data import Images
-    from zoo.evaluation.features import Network
     from zoo.stack import Stack
 
 AT_ONCE = 256  # images that are reconstructed and judged
 SUBSETS, SUBSET = 100, 1000  # of KID: how many, and of how many images at most
 
 
-def judge_samples(stack: Stack, real: Images, *, samples: int, features: str, seed: int) -> dict[str, Any]:
-    """FID and unbiased KID of samples of the stack against real images, by the features of a network.
+def judge(stack: Stack, real: Images, *, samples: int, features: str, seed: int) -> dict[str, Any]:
+    """FID and unbiased KID against real images, by the features of a network.
 
     Args:
-        stack: one that can sample.
-        real: what samples should look like.
-        samples: how many are drawn, at least 2.
+        stack: in eval mode; one that can sample, where samples are asked for.
+        real: what samples should look like, and what reconstructions are of; at least 2.
+        samples: how many are drawn, at least 2; 0 for none.
         features: the network, see ``zoo.evaluation.features.network``.
         seed: of the samples and of KID's subsets.
 
-    Raises:
-        EvaluationError: the stack cannot sample, or there is no such network.
-    """
-    if samples < 2 or len(real) < 2:
-        raise EvaluationError(f"{samples} samples against {len(real)} real images: FID and KID take two of each")
-    drawn = stack.sample(samples, seed=seed)
-    eye = network(features, device=stack.device)
-    return {"samples": len(drawn), **_distances(real, eye.features(drawn), eye, seed=seed)}
-
-
-def judge_reconstructions(stack: Stack, real: Images, *, features: str, seed: int) -> dict[str, Any]:
-    """FID, often called rFID, and unbiased KID of the reconstructions of images against these images.
-
-    Args:
-        stack: in eval mode.
-        real: at least 2 images.
-        features: the network, see ``zoo.evaluation.features.network``.
-        seed: of KID's subsets.
+    Returns:
+        ``generation``, of samples, and ``reconstruction_distance``, of reconstructions, whose FID is often called rFID;
+        None where nothing is drawn, or where there is no level.
 
     Raises:
-        EvaluationError: there is no such network.
+        EvaluationError: the stack cannot sample, there is no such network, or there are too few images.
     """
-    if len(real) < 2:
-        raise EvaluationError("reconstructions of 1 image: FID and KID take at least two")
+    if (samples and samples < 2) or len(real) < 2:
+        raise EvaluationError(f"{samples} samples, {len(real)} real images: FID and KID take at least two of each")
+    drawn = stack.sample(samples, seed=seed) if samples else None
     eye = network(features, device=stack.device)
-    parts = batches(len(real), AT_ONCE)
-    fake = torch.cat([eye.features(stack(real.batch(part).to(stack.device)).cpu()) for part in parts])
-    return _distances(real, fake, eye, seed=seed)
+    wanted = features_of(real, eye)
+    told = {"features": eye.describe(), "width": wanted.shape[1], "real": len(wanted)}
+    found: dict[str, Any] = {"generation": None, "reconstruction_distance": None}
+    if drawn is not None:
+        found["generation"] = {**told, "samples": len(drawn), **_distances(wanted, eye.features(drawn), seed)}
+    if len(stack.levels):
+        parts = batches(len(real), AT_ONCE)
+        back = torch.cat([eye.features(stack(real.batch(part).to(stack.device)).cpu()) for part in parts])
+        found["reconstruction_distance"] = {**told, **_distances(wanted, back, seed)}
+    return found
 
 
-def _distances(real: Images, fake: Tensor, eye: Network, *, seed: int) -> dict[str, Any]:
-    a = features_of(real, eye)
+def _distances(real: Tensor, fake: Tensor, seed: int) -> dict[str, Any]:
     return {
-        "features": eye.describe(),
-        "width": a.shape[1],
-        "real": len(a),
-        "fid": frechet(a, fake),
-        "fid_is_rank_deficient": min(len(a), len(fake)) <= a.shape[1],
-        **kernel(a, fake, seed=seed),
+        "fid": frechet(real, fake),
+        "fid_is_rank_deficient": min(len(real), len(fake)) <= real.shape[1],
+        **kernel(real, fake, seed=seed),
     }
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from zoo.stack import Stack
 
 
+NOT_JUDGED = {"generation": None, "reconstruction_distance": None}
+
+
 def evaluate(
     stack: Stack,
     data: Any,
@@ -69,7 +72,7 @@ def evaluate(
     numbers = tqdm(range(1, len(stack.levels) + 1), desc="evaluate", unit="level", disable=not progress)
     with protocol.measuring(stack):
         # first, because it may turn out that the stack cannot sample, or that there is no such network
-        generation = _judged(stack, test, samples=samples, features=features, seed=seed) if samples else None
+        judged = _judged(stack, test, samples=samples, features=features, seed=seed) if features else NOT_JUDGED
         recognition = (
             _recognised(stack, test, classifier=classifier, train=fitting, batch_size=batch_size, progress=progress)
             if classifier else None
@@ -79,15 +82,13 @@ def evaluate(
         restored = {} if corruption is None else {
             "restoration": restoration.restore(stack, test, corruption, batch_size=batch_size, seed=seed)
         }  # fmt: skip
-        distance = _judged(stack, test, features=features, seed=seed) if features and levels else None
         speed = throughput.speed(stack, test.batch(slice(0, batch_size))) if levels else None
     found = _finite({
         "protocol": protocol.describe(stack, test, fitting, len(chosen), seed=seed),
         "levels": levels,
         "end_to_end": levels[-1]["reconstruction"] if levels else None,
         "throughput": speed,
-        "generation": generation,
-        "reconstruction_distance": distance,
+        **judged,
         "recognition": recognition,
         **restored,
     })  # fmt: skip
@@ -103,8 +104,7 @@ def evaluate(
 def _judged(stack: Stack, real: Images, **options: Any) -> dict[str, Any]:
     from zoo.evaluation import generation  # and with it timm, which takes seconds to import and is seldom needed
 
-    judge = generation.judge_samples if "samples" in options else generation.judge_reconstructions
-    return judge(stack, real, **options)
+    return generation.judge(stack, real, **options)
 
 
 def _recognised(stack: Stack, test: Images, **options: Any) -> dict[str, Any]:

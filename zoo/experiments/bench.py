@@ -185,11 +185,12 @@ class Bench:
                 total += (stack.decode(stack.encode(x, levels), levels) - x).square().mean().item() * len(x)
         return total / len(shown)
 
-    def components(self, stack: Stack, width: int, data: str | None = None) -> pca.Pca:
-        """So many principal components of the images that a stack learns from."""
+    def components(self, stack: Stack, widths: Sequence[int], data: str | None = None) -> list[pca.Pca]:
+        """Principal components of the images that a stack learns from, so many of each."""
         learned, _ = self._divided(stack, data)
         found = images(learned, stack.input_shape, split="train")
-        return pca.fit(found.batch(spread(found, COMPONENTS_FROM)), (width,), seed=0)
+        some = found.batch(spread(found, COMPONENTS_FROM))
+        return [pca.fit(some, (width,), seed=0) for width in widths]
 
     def judge(self, stack: Stack) -> classifier.Classifier:
         """A classifier of the experiment's images, trained once."""

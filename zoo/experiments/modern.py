@@ -69,7 +69,7 @@ def _table(bench: Bench, page: Page, name: str, about: Mapping[str, Any]) -> Row
             errors = _errors(shown, done.stack)
             rows[stack] = {**errors, **said[stack], "minutes": done.seconds / 60, **_beside(told.get(stack, {}), of)}
         if "code" in bench.recipe.settings:
-            components = bench.components(first, bench.recipe.settings["code"], name)
+            (components,) = bench.components(first, [bench.recipe.settings["code"]], name)
             rows[PCA] = _errors(shown, lambda x: components.decode(components.encode(x)).clamp(0, 1))
         page.table(f"{shown.name}, test images", [{"stack": stack, **row} for stack, row in rows.items()])
         if PCA in rows:

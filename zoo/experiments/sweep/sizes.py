@@ -109,7 +109,8 @@ def _spec(recipe: Recipe, kind: str, size: int, weight: float | None = None) -> 
 def _components(recipe: Recipe, bench: Bench, stack: Stack) -> dict[int, float]:
     """The test error of as many principal components of the images as a code has numbers, by size."""
     test = bench.test(stack)
-    models = {size: bench.components(stack, size) for size in recipe.settings["sizes"]}
+    sizes = recipe.settings["sizes"]
+    models = dict(zip(sizes, bench.components(stack, sizes), strict=True))
     count = len(test) * prod(test.shape)
     return {
         size: sum((model.decode(model.encode(x)) - x).square().sum().item() for x in batches(test)) / count
