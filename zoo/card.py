@@ -92,7 +92,12 @@ def renewed(own: bytes, written: str) -> bytes:
         own: the card that is there; empty where there is none.
         written: what `render` came to.
     """
-    return own if own and MARK.encode() not in own else written.encode()
+    return own if own and not is_generated(own) else written.encode()
+
+
+def is_generated(card: bytes) -> bool:
+    """Whether a card still has the mark by which it may be written anew."""
+    return MARK.encode() in card
 
 
 def _metadata(config: Mapping[str, Any], report: Mapping[str, Any] | None, licence: str | None) -> dict[str, Any]:

@@ -46,6 +46,8 @@ class FullyConnected(Stage):
     ) -> None:
         if place.code_shape is None or len(place.code_shape) != 1:
             raise SpecError("fc wants the width of its code, as in fc8")
+        if min(hidden, default=1) < 1:
+            raise SpecError("hidden is a list of widths, which are at least 1, as in hidden=[512, 512]")
         inputs, (code,) = prod(place.input_shape), place.code_shape
         if code > inputs and not overcomplete:
             raise SpecError(

@@ -43,8 +43,20 @@ def assemble(spec: StackSpec, bottom: Stack | None = None) -> Stack:
         else:
             levels.append(_build_level(level, parts, shape, spec, pixels=number == 1))
             shape = levels[-1].code_shape
+    _check_writable(levels, head, spec)
     brought = None if bottom is None else bottom.brought
     return Stack(files.without_files(spec), (channels, height, width), levels, head, brought=brought)
+
+
+def _check_writable(levels: Sequence[Level], head: Head | None, spec: StackSpec) -> None:
+    """Refuse what could be trained and saved, but not be read again, as it is too long with all its options."""
+    parts = [level.written_out for level in levels]
+    if head is not None and head.item is not None:
+        parts.append(LevelSpec((head.item,)))
+    try:
+        StackSpec(tuple(part for part in parts if part is not None), spec.input)
+    except SpecError as error:
+        raise SpecError(f"with all options written out, as it is saved: {error.problem}", str(spec)) from error
 
 
 def _look_up(level: LevelSpec, spec: StackSpec) -> list[Found]:

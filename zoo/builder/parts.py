@@ -75,13 +75,33 @@ def _check_type(item: Item, name: str, value: Value, parameter: inspect.Paramete
     """Refuse ``width=wide`` where the signature says ``int``, and ``up=shufle`` where it lists its choices."""
     kinds = _plain_kinds(parameter.annotation, cls)
     choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
-    types = tuple(kind for kind in kinds if isinstance(kind, type) and kind is not NoneType)
-    if not kinds or value in choices:
-        return
-    fits = isinstance(value, types) and (bool in types or not isinstance(value, bool))
-    if not fits and not (float in types and isinstance(value, int) and not isinstance(value, bool)):
-        wanted = [str(choice) for choice in choices] + [kind.__name__ for kind in types]
-        raise SpecError(f"{item.name}: {name} wants {' or '.join(wanted)}, got {value!r}", str(spec), item.position)
+    types = [kind for kind in kinds if get_origin(kind) is not Literal and kind is not NoneType]
+    if kinds and value not in choices and not any(_fits(value, kind) for kind in types):
+        wanted = [str(choice) for choice in choices] + [_words(kind) for kind in types]
+        lists = any(get_origin(kind) is tuple and _fits((value,), kind) for kind in types)
+        hint = f": write {name}=[{value}]" if lists else ""
+        problem = f"{item.name}: {name} wants {' or '.join(wanted)}, got {value!r}{hint}"
+        raise SpecError(problem, str(spec), item.position)
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether a value of a spec is what an annotation's part allows."""
+    if get_origin(kind) in (Union, UnionType):
+        return any(_fits(value, one) for one in get_args(kind))
+    if get_origin(kind) is tuple:
+        *members, last = get_args(kind)
+        kinds = members * len(value) if last is ... and isinstance(value, tuple) else [*members, last]
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if kind is bool or isinstance(value, bool):
+        return kind is bool and isinstance(value, bool)
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _words(kind: Any) -> str:
+    """A part of an annotation, for people."""
+    if get_origin(kind) is tuple:
+        return f"a list of {_words(get_args(kind)[0])}"
+    return " or ".join(map(_words, get_args(kind))) or str(kind.__name__)
 
 
 def _plain_kinds(annotation: object, cls: type) -> list[Any]:
@@ -92,9 +112,13 @@ def _plain_kinds(annotation: object, cls: type) -> list[Any]:
     except (NameError, TypeError):  # a name that only type checkers see
         return []
     kinds = list(get_args(hint)) if get_origin(hint) in (Union, UnionType) else [hint]
-    kinds = [tuple if get_origin(kind) is tuple else kind for kind in kinds]
-    plain = all(kind in (int, float, bool, str, tuple, NoneType) or get_origin(kind) is Literal for kind in kinds)
-    return kinds if plain else []
+    return kinds if all(map(_is_plain, kinds)) else []
+
+
+def _is_plain(kind: Any) -> bool:
+    if get_origin(kind) in (tuple, Union, UnionType):
+        return all(one is ... or _is_plain(one) for one in get_args(kind))
+    return kind in (int, float, bool, str, tuple, NoneType) or get_origin(kind) is Literal
 
 
 def _spec_shape(shape: Shape) -> tuple[int, ...]:

@@ -39,9 +39,9 @@ def locate(text: str | Path) -> Source:
     name = str(text)
     if name.startswith(HUB):
         return _pulled(name)
-    if _PUBLISHED.fullmatch(name) and not Path(text).exists():
+    if _PUBLISHED.fullmatch(name) and not files.exists(Path(text)):
         return _published(name)
-    return Source(Path(text))
+    return Source(files.expanded(text))
 
 
 def _pulled(reference: str) -> Source:

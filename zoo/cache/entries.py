@@ -136,11 +136,11 @@ def damage(folder: Path, shard: dict[str, Any]) -> str | None:
 def remains(key: Key) -> str | None:
     """How the cached rows of the same thing differ from a key that is not there, as "data changed"; None without any.
 
-    The same thing is an entry with the same ``key.identity``: the same weights, the same folder.
+    The same thing is an entry with the same ``key.identity`` and title: the same weights, the same folder.
     """
     for entry in entries():
         with suppress(FileError):  # removed by another process meanwhile
-            old = read_index(entry.folder)["key"] if entry.kind == key.kind else {}
+            old = read_index(entry.folder)["key"] if (entry.kind, entry.title) == (key.kind, key.title) else {}
             if old.keys() == key.parts.keys() and all(old[name] == key.parts[name] for name in key.identity):
                 return " and ".join(name for name in key.parts if old[name] != key.parts[name]) + " changed"
     return None

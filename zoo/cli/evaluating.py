@@ -72,11 +72,12 @@ def evaluate(
         "corrupt": corrupt,
         "classifier": classifier,
     }
+    measured = files.named_weights(folder)
     report = evaluation.evaluate(loaded(folder), data, progress=True, **asked)
+    click.echo(json.dumps(report, indent=2) if as_json else evaluation.table(report))
     if out is not None:
         files.write_json(out, report)
     elif kept is not None:
-        files.write_report(folder, report)
-    click.echo(json.dumps(report, indent=2) if as_json else evaluation.table(report))
+        files.write_report(folder, report, of=measured)
     where = "not kept, as this is no folder of yours: --out FILE keeps it" if kept is None else f"in {kept}"
     click.echo(f"The report is {where}.", err=True)

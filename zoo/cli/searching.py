@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -48,7 +49,7 @@ def nearest(target: str, source: str, data: str, count: int, out: Path, *, as_js
     with torch.inference_mode():
         z = stack.encode(asked.batch(slice(0, 1)).to(stack.device))[0]
     distances, places = evaluation.nearest(z, codes, count + 1)
-    kept = [number for number, place in enumerate(places.tolist()) if not single.same(source, names[place])][:count]
+    kept = [number for number, place in enumerate(places.tolist()) if not single.same(asked.name, names[place])][:count]
     distances, places = distances[kept], places[kept]
     rows = _rows(shown, names, places, {"distance": distances})
     _tell(rows, as_json=as_json)
@@ -108,9 +109,8 @@ def _rows(shown: Images, names: Sequence[str], places: Tensor, numbers: dict[str
     for row, place in enumerate(places.tolist()):
         label = None if shown.labels is None else int(shown.labels[place])
         known = {} if label is None else {"class": shown.classes[label] if shown.classes else str(label)}
-        rows.append(
-            {"image": names[place]} | {name: float(f"{value[row]:.6g}") for name, value in numbers.items()} | known
-        )
+        image = os.fsencode(names[place]).decode(errors="replace")  # to a file system a name may be any bytes
+        rows.append({"image": image} | {name: float(f"{value[row]:.6g}") for name, value in numbers.items()} | known)
     return rows
 
 

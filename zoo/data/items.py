@@ -55,7 +55,7 @@ def labels_of(targets: Sequence[Any]) -> Tensor | None:
     """Whole numbers from 0 up as int64 (N,), None where any of them is something else."""
     whole = [_whole(target) for target in targets]
     known = [value for value in whole if value is not None]
-    return torch.tensor(known) if len(known) == len(whole) else None
+    return torch.tensor(known, dtype=torch.int64) if len(known) == len(whole) else None
 
 
 def _count(items: Any, name: str) -> int:
@@ -84,7 +84,7 @@ def _whole(value: Any) -> int | None:
     if isinstance(value, Tensor | np.ndarray | np.generic):
         values = value.reshape(-1).tolist()
         value = values[0] if len(values) == 1 else None
-    return value if isinstance(value, int) and value >= 0 else None
+    return int(value) if isinstance(value, int) and 0 <= value < 2**63 else None
 
 
 def _classes(items: Any, largest: int) -> tuple[str, ...] | None:

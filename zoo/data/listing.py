@@ -15,8 +15,8 @@ from zoo.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
-"""The subfolders that hold a split."""
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+"""The subfolders that hold a split, in capitals or not."""
 
 STAND_INS = {"train": ("train",), "val": ("val", "test"), "test": ("test", "val")}
 """What a folder with splits of its own gives for the one asked for, the best first."""
@@ -123,7 +123,9 @@ def _scan(folder: Path) -> tuple[list[str], Counter[str]]:
 
 def _split(folder: Path, found: list[str]) -> dict[str, list[str]]:
     """The images of each split that the folder has of its own, or all of them under "all"."""
-    places = {part: place for part, names in SPLITS.items() for place in names if (folder / place).is_dir()}
+    names = {name.lower(): part for part, names in SPLITS.items() for name in names}
+    tops = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    places = {names[top.lower()]: top for top in tops if top.lower() in names}
     parts = {part: [file for file in found if file.startswith(f"{place}/")] for part, place in places.items()}
     inside = sum(map(len, parts.values()))
     if parts and (inside == len(found) or (len(parts) > 1 and "train" in parts)):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from zoo import files
 from zoo.data.decoding import SUFFIXES, decode, quietly
 from zoo.data.gathering import why
 from zoo.data.named import data_root
@@ -76,8 +77,8 @@ def same(one: str, other: str) -> bool:
 
 def _found(source: str) -> Path | None:
     """The file or folder of this name."""
-    places = (Path(source).expanduser(), data_root() / source)
-    return next((place for place in places if source and place.exists()), None)
+    places = (files.expanded(source), data_root() / source)
+    return next((place for place in places if source and files.exists(place)), None)
 
 
 def _numbered(data: str, number: int, shape: Sequence[int]) -> Images:
@@ -85,4 +86,5 @@ def _numbered(data: str, number: int, shape: Sequence[int]) -> Images:
     if number >= len(whole):
         raise DataError(f"{data}:{number}: {data} has images 0 to {len(whole) - 1}")
     one = whole.subset(torch.tensor([number]))
-    return Images(one.pixels, labels=one.labels, classes=one.classes, name=f"{data}:{number}", files=one.files)
+    name = f"{data}:{number}" if one.files is None else (Path(data) / one.files[0]).as_posix()
+    return Images(one.pixels, labels=one.labels, classes=one.classes, name=name, files=one.files)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from torch import Tensor
 
+from zoo import files
 from zoo.data.arrays import read_array
 from zoo.data.folders import read_folder
 from zoo.data.framing import frame_array
@@ -83,7 +83,7 @@ def _reframed(data: Images, shape: Shape) -> Images:
 def _at(place: str, shape: Shape, *, split: str, strict: bool) -> Images:
     """The images of a folder or file, here or below ``$ZOO_DATA``."""
     root = data_root()
-    path = next((path for path in (Path(place).expanduser(), root / place) if path.exists()), None)
+    path = next((path for path in (files.expanded(place), root / place) if files.exists(path)), None)
     if path is None or not place:
         below = [entry.name for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
         hint = nearest(place.lower(), {*NAMES, *below})

@@ -83,9 +83,7 @@ def anomalies(
             own = coded(stack, few, progress=progress)
             own_error = _errors(stack, few, own, progress=progress)
     cloud = _Cloud(own)
-    places = torch.full((len(shown),), OUTSIDE)
-    if normal is None:
-        places[chosen] = torch.arange(len(chosen))
+    places = _same(shown, shown if normal is None else normal, chosen)
     distance = cloud.distances(z, places, progress=progress)
     own_distance = cloud.distances(own, torch.arange(len(own)), progress=progress)
     usual = torch.maximum(_deviations(own_error, own_error), _deviations(own_distance, own_distance))
@@ -101,6 +99,16 @@ def _chosen(usual: Images, numbers: int, seed: int) -> Tensor:
     if len(chosen) <= NEIGHBOURS:
         raise EvaluationError(f"{usual.name}: {len(chosen)} images do not say what is normal: {NEIGHBOURS + 1} might")
     return chosen
+
+
+def _same(shown: Images, usual: Images, chosen: Tensor) -> Tensor:
+    """For each image where it is among those chosen of the usual ones, which may hold it too, (N,) or OUTSIDE."""
+    if shown is usual:  # where two are equal, each is the other's neighbour
+        places = torch.full((len(shown),), OUTSIDE)
+        places[chosen] = torch.arange(len(chosen))
+        return places
+    held = {digest.numpy().tobytes(): place for place, digest in enumerate(usual.digests[chosen])}
+    return torch.tensor([held.get(digest.numpy().tobytes(), OUTSIDE) for digest in shown.digests])
 
 
 class _Cloud:

@@ -16,9 +16,10 @@ from zoo.files.forms import FORMAT_VERSION
 from zoo.files.gate import enter, read_config, read_level, read_report, undisturbed
 from zoo.files.headers import Header, read_header
 from zoo.files.origins import check_plugins
+from zoo.files.paths import exists, expanded
 from zoo.files.saved import Saved, SavedLevel
 from zoo.files.specs import check_specs, without_file, without_files
-from zoo.files.stacks import settle, write, write_report, zoo_version
+from zoo.files.stacks import check_room, is_weights, named_weights, settle, write, write_report, zoo_version
 from zoo.files.texts import CARD, CONFIG, LARGEST_JSON, REPORT, RUN, cleaned, read_json, shown, write_json, write_text
 from zoo.files.weights import read_tensors, write_tensors
 from zoo.files.writing import UNFINISHED, exchanging, explained, replacing, sweep
@@ -36,12 +37,17 @@ __all__ = [
     "Saved",
     "SavedLevel",
     "check_plugins",
+    "check_room",
     "check_specs",
     "cleaned",
     "digest",
     "enter",
     "exchanging",
+    "exists",
+    "expanded",
     "explained",
+    "is_weights",
+    "named_weights",
     "read_config",
     "read_header",
     "read_json",

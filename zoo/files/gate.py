@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 LARGEST_CONFIG = 2**20  # bytes; 64 levels, each with as long a spec as there may be
+LARGEST_REPORT = 2**20  # bytes; a report of many levels and classes is a hundredth of this
 DEEPEST_REPORT = 100  # lists in lists; a report is saved again with its stack, and Python writes no deeper than ~1,000
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 BLOBS = "blobs"
@@ -109,7 +110,7 @@ def read_report(folder: str | Path, root: Path | None = None) -> dict[str, Any] 
     path = _placed(Path(folder), REPORT, root)
     if not _is_there(path):
         return None
-    report = read_json(path)
+    report = read_json(path, largest=LARGEST_REPORT)
     if _depth(report) > DEEPEST_REPORT:
         raise FileError(f"{path}: lists and objects stand in one another more than {DEEPEST_REPORT} deep: remove it")
     return report
@@ -140,7 +141,7 @@ def _state(path: Path) -> tuple[int, ...]:
     """What is another once a file was exchanged."""
     try:
         told = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return ()
     return told.st_ino, told.st_mtime_ns, told.st_size
 

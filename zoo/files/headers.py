@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 LARGEST_HEADER = 16 * 2**20  # bytes; a tensor takes about 120
 MOST_TENSORS = 2**16
+MOST_METADATA = 1024
 MOST_SIDES = 8
+MOST_COMMAS = (MOST_SIDES + 4) * MOST_TENSORS
+"""Between the parts of so many tensors: beyond it, a header is not worth being parsed."""
 LARGEST_SIDE = 2**40
 LONGEST_NAME = 512
 METADATA = "__metadata__"
@@ -81,6 +84,8 @@ def read_header(path: Path) -> Header:
             head, size = _head(handle, path), handle.seek(0, 2)
     except (OSError, ValueError) as error:
         raise FileError(f"{path} cannot be read: {error}") from error
+    if head.count(b",") > MOST_COMMAS:
+        raise FileError(f"{path}: the header has more parts than one of {MOST_TENSORS} tensors: not safetensors")
     try:
         tree = parse_json(head[8:].rstrip(b" "), most=MOST_TENSORS + 2)
     except ValueError as error:
@@ -110,6 +115,8 @@ def _head(handle: BinaryIO, path: Path) -> bytes:
 def _metadata(tree: object, path: Path) -> dict[str, str]:
     if not isinstance(tree, dict) or not all(isinstance(value, str) for value in tree.values()):
         raise FileError(f"{path}: {METADATA} of the header is not an object of texts")
+    if len(tree) > MOST_METADATA:
+        raise FileError(f"{path}: {METADATA} of the header has {len(tree)} entries, more than {MOST_METADATA}")
     return tree
 
 

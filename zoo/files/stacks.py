@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,16 +12,17 @@ from zoo.errors import FileError
 from zoo.files.digests import sha256
 from zoo.files.forms import FORMAT_VERSION
 from zoo.files.gate import read_config, read_report
+from zoo.files.paths import expanded
 from zoo.files.texts import CARD, CONFIG, REPORT, write_json
 from zoo.files.weights import write_tensors
 from zoo.files.writing import exchanging, replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from torch import Tensor
 
-WEIGHTS = "level-*.safetensors"
+_WEIGHTS = re.compile(r"level-\d+-[0-9a-f]{8}\.safetensors")
 
 
 def write(
@@ -32,16 +34,17 @@ def write(
     report that is there stays if it is of these weights, and a card that somebody has made their own stays in any case.
 
     Raises:
+        FileError: the folder holds something else's config or report; it is as it was.
         UnwritableError: the disk is full, or the folder may only be read; the folder is as it was.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     with exchanging(folder) as scratch:
         levels = [
             {**level, **_write_level(scratch, number, weights)}
             for number, (level, weights) in enumerate(zip(description["levels"], tensors, strict=True), 1)
         ]
         config = {"format_version": FORMAT_VERSION, "zoo": zoo_version(), **description, "levels": levels}
-        if report is None and _named(folder) == {level["file"] for level in levels}:
+        if report is None and named_weights(folder) == {level["file"] for level in levels}:
             report = read_report(folder)
         if report is not None:
             write_json(scratch / REPORT, report)
@@ -51,16 +54,58 @@ def write(
     return folder
 
 
-def write_report(folder: str | Path, report: dict[str, Any]) -> Path:
-    """Put a report beside a saved stack, whose weights stay as they are, and into its model card."""
+def write_report(folder: str | Path, report: dict[str, Any], *, of: Collection[str] | None = None) -> Path:
+    """Put a report beside a saved stack, whose weights stay as they are, and into its model card.
+
+    Args:
+        folder: of the stack.
+        report: what it was measured to do.
+        of: ``named_weights`` of the stack that was measured; those that are there unless given.
+
+    Raises:
+        FileError: there is no stack, or one with other weights, as one that was saved meanwhile.
+    """
     folder = Path(folder)
     read_config(folder)  # no folder is made where there is no stack
     with exchanging(folder) as scratch:
+        if of is not None and named_weights(folder) != set(of):
+            raise FileError(f"{folder}: another stack was saved here meanwhile, so this report is not kept beside it")
         write_json(scratch / REPORT, report)
         _write_card(scratch, folder, read_config(folder), report)
         for name in (REPORT, CARD):
             (scratch / name).replace(folder / name)
     return folder / REPORT
+
+
+def check_room(folder: Path) -> None:
+    """Refuse a folder where a stack would take the place of something else.
+
+    Raises:
+        FileError: it has a config that is no stack's, or a report without any config.
+    """
+    if (folder / CONFIG).exists():
+        try:
+            read_config(folder)
+        except FileError as error:
+            raise FileError(
+                f"{folder / CONFIG} would be replaced, and is not of a stack that this zoo reads: take another folder, "
+                f"or move it away. ({error})"
+            ) from error
+    elif (folder / REPORT).exists():
+        raise FileError(f"{folder / REPORT} would be replaced, and is not a stack's: take another folder, or move it")
+
+
+def is_weights(name: str) -> bool:
+    """Whether ``write`` gives weights such names."""
+    return _WEIGHTS.fullmatch(name) is not None
+
+
+def named_weights(folder: str | Path) -> set[str]:
+    """The weight files of the stack that is there, whose names say what is in them; of none where that is no stack."""
+    try:
+        return {level["file"] for level in read_config(folder)["levels"]}
+    except FileError:
+        return set()
 
 
 def settle(scratch: Path, folder: Path) -> None:
@@ -73,19 +118,23 @@ def settle(scratch: Path, folder: Path) -> None:
     Args:
         scratch: config.json, the weights that it names, and a report and a card if there are any.
         folder: held by `exchanging`.
+
+    Raises:
+        FileError: the folder holds something else's config or report; it is as it was.
     """
-    there = {path.name for path in scratch.iterdir()}
+    check_room(folder)
+    there, before = {path.name for path in scratch.iterdir()}, named_weights(folder)
     weights = there - {CONFIG, REPORT, CARD}
     for name in weights:
         (scratch / name).replace(folder / name)
-    if _named(folder) != weights:
+    if before != weights:
         (folder / REPORT).unlink(missing_ok=True)
     for name in (CONFIG, REPORT, CARD):
         if name in there:
             (scratch / name).replace(folder / name)
         else:
             (folder / name).unlink(missing_ok=True)
-    for stale in folder.glob(WEIGHTS):
+    for stale in [path for path in folder.iterdir() if is_weights(path.name) or path.name in before]:
         if stale.name not in weights:
             stale.unlink()
 
@@ -110,11 +159,3 @@ def _write_card(scratch: Path, folder: Path, config: Mapping[str, Any], report: 
     own = (folder / CARD).read_bytes() if (folder / CARD).is_file() else b""
     with replacing(scratch / CARD) as temporary:
         temporary.write_bytes(card.renewed(own, card.render(config, report)))
-
-
-def _named(folder: Path) -> set[str]:
-    """The weight files of the stack that is there; of none where that is no stack."""
-    try:
-        return {level["file"] for level in read_config(folder)["levels"]}
-    except FileError:
-        return set()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import errors, try_to_load_from_cache
 from huggingface_hub.utils._fixes import WeakFileLock
 
-from zoo import files
+from zoo import card, files
 from zoo.errors import HubError
 from zoo.hub import connection
 from zoo.hub.failures import explained, is_away
@@ -64,8 +64,11 @@ def pull(text: str | Reference) -> Pulled:
         folder = _sound(at, files.CONFIG, _named_by_hash).parent
         for level in files.read_config(folder)["levels"]:
             _sound(at, level["file"], partial(_as_named, level), largest=level["bytes"])
-        for extra in (files.REPORT, files.CARD):
-            _fetch_if_there(at, extra)
+        _fetch_if_there(at, files.REPORT)
+        try:
+            _fetch_if_there(at, files.CARD)
+        except HubError as error:  # people read it, and nothing here does
+            _log.warning("%s: without its model card: %s", reference, error)
         _sweep(folder)
     return Pulled(reference, commit, folder)
 
@@ -73,7 +76,10 @@ def pull(text: str | Reference) -> Pulled:
 def copy(pulled: Pulled, out: str | Path) -> Path:
     """Copy what was pulled to a folder of its own, in the place of the stack that is there, if there is one.
 
+    Where there is none, a README.md that somebody has written stays.
+
     Raises:
+        FileError: the folder holds something else's config or report; it is as it was.
         UnwritableError: the disk is full, or the folder may only be read; what was there is there.
     """
     out = Path(out)
@@ -83,6 +89,9 @@ def copy(pulled: Pulled, out: str | Path) -> Path:
         for name in (*named, *extras, files.CONFIG):
             with files.replacing(scratch / name) as temporary:
                 shutil.copyfile(pulled.folder / name, temporary)
+        own = out / files.CARD
+        if own.is_file() and not (out / files.CONFIG).exists() and not card.is_generated(own.read_bytes()):
+            shutil.copyfile(own, scratch / files.CARD)
         files.settle(scratch, out)
     return out
 

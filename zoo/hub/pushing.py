@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 ATTEMPTS = 3  # at a commit, when others commit at the same time
 PICTURES = ("reconstructions.png", "samples.png")  # of zoo draw; the first there is goes along
 LARGEST_PICTURE = 4 * 2**20  # bytes
-_LEVEL = re.compile(r"level-\d+-[0-9a-f]{8}\.safetensors")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -180,19 +181,29 @@ def _operations(api: HfApi, repo: str, commit: str, parcel: Parcel) -> list[Comm
     """What makes this commit's files those of the parcel."""
     there = {entry.path: entry for entry in api.list_repo_tree(repo, revision=commit) if isinstance(entry, RepoFile)}
     stale = [name for name in there if _is_ours(name) and name not in parcel.contents]
+    missing = {name: content for name, content in parcel.contents.items() if not parcel.is_at(name, there.get(name))}
+    if files.CARD in missing and files.CARD in there and _is_kept(there[files.CARD], Reference(repo, commit), parcel):
+        _log.warning("%s: the model card that is there was written by hand, and stays", repo)
+        del missing[files.CARD]
     return [
-        *(
-            CommitOperationAdd(name, content)
-            for name, content in parcel.contents.items()
-            if not parcel.is_at(name, there.get(name))
-        ),
+        *(CommitOperationAdd(name, content) for name, content in missing.items()),
         *(CommitOperationDelete(name, is_folder=False) for name in stale),
     ]
 
 
+def _is_kept(there: RepoFile, at: Reference, parcel: Parcel) -> bool:
+    """Whether the Hub's card is one that its owner has written, and the parcel's is generated."""
+    ours = parcel.contents[files.CARD]
+    if not card.is_generated(ours.read_bytes() if isinstance(ours, Path) else ours):
+        return False
+    if there.size > files.LARGEST_JSON:  # the zoo writes none as large
+        return True
+    return not card.is_generated(connection.fetch(at, files.CARD, largest=files.LARGEST_JSON).read_bytes())
+
+
 def _is_ours(name: str) -> bool:
     """Whether the zoo writes files of this name: an old one says nothing about the new stack."""
-    return name in (files.REPORT, *PICTURES) or _LEVEL.fullmatch(name) is not None
+    return name in (files.REPORT, *PICTURES) or files.is_weights(name)
 
 
 def _tagged(api: HfApi, repo: str, tag: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from zoo import builder
+from zoo import builder, files
 from zoo.cache.folder import held_if_free, is_read_only
 from zoo.data import images
 from zoo.errors import FileError, TrainingError
@@ -187,7 +187,7 @@ def _carry_out(
     progress: bool,
 ) -> None:
     with ExitStack() as closing:
-        where = Path(closing.enter_context(tempfile.TemporaryDirectory())) if out is None else Path(out)
+        where = Path(closing.enter_context(tempfile.TemporaryDirectory())) if out is None else files.expanded(out)
         run = Run(stacks, members, options, where, material, lasting=out is not None, visible=progress)
         if run.lasting and run.accelerator.is_main_process:
             closing.enter_context(_alone_in(where))

@@ -211,6 +211,8 @@ class Run:
         if not resume:
             if self.shelf is not None and self.shelf.load("last") is not None:
                 raise TrainingError(f"{self.where} holds a run already: resume it (--resume), or choose another folder")
+            for folder in self._folders() if self.lasting else []:
+                files.check_room(folder)  # now, and not when all is learned
             gains = self._gains()
             self.processes.wait()  # until everybody has looked
             if self.processes.first:
