@@ -45,6 +45,8 @@ class Place:
         pixels: the input is images in [0, 1] rather than unit-scale codes.
         posterior: ``"gaussian"`` when a regularizer of the level needs a deviation as well as a mean.
         output: ``"sigmoid"`` when a reconstruction of the level needs values in (0, 1).
+        image_shape: of the stack's images, which the terms of an upper level read with ``--loss-in pixels``; None
+            where nobody said.
     """
 
     input_shape: Shape
@@ -52,6 +54,12 @@ class Place:
     pixels: bool = True
     posterior: PosteriorKind = "point"
     output: OutputKind = "linear"
+    image_shape: Shape | None = None
+
+    @property
+    def seen(self) -> Shape:
+        """The shape of what a term that reads images reads."""
+        return self.image_shape or self.input_shape
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,9 @@ class Weighing(nn.Module):
         warmup: the weight rises from 0 in a straight line over this part of the level's budget; 0: it does not.
         tau: the weight rises as 1 - exp(-t / tau), t in steps; 0: it does not.
         adaptive: after every so many steps the weight goes half of the way to the one at which the term would have
-            counted as much as the reconstruction: to (weight + rec / abs(match)) / 2, where rec and match are the
-            means over these steps; 0: never. The weight is then a buffer, ``value``.
+            counted as much as the reconstruction: to (weight + rec / match) / 2, where rec and match are the
+            means of the reconstruction and of the term's size over these steps; 0: never. The weight is then a buffer,
+            ``value``.
         balance: the weight is multiplied by the running mean of the reconstruction over that of the term, so that
             both count as much at any time; this is the decay of the means, as 0.9; 0: it is not.
 
@@ -64,6 +65,8 @@ class Weighing(nn.Module):
         self, weight: float, *, warmup: float = 0.0, tau: float = 0.0, adaptive: int = 0, balance: float = 0.0
     ) -> None:
         super().__init__()
+        if not weight >= 0:
+            raise SpecError(f"a weight of {weight:g}: at least 0, as terms are minimised")
         if not 0 <= warmup <= 1:
             raise SpecError(f"warmup={warmup:g}: a part of the level's budget, from 0 to 1; tau counts in steps")
         if min(tau, adaptive) < 0:

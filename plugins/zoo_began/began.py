@@ -81,6 +81,8 @@ class Began(Head):
         blocks: int = 1,
     ) -> None:
         super().__init__(place)
+        if place.code_shape is not None:
+            raise SpecError(f"began takes no shape: began({place.code_shape[-1]}) draws from so many numbers")
         self.mode = _checked_mode(mode, place)
         shape = place.input_shape
         self.z = min(MOST_Z, isqrt(prod(shape))) if z is None else z

@@ -73,12 +73,14 @@ class Adversary(Reconstruction):
         width: int = 64,
     ) -> None:
         super().__init__(place, weight)
-        shape = place.input_shape
+        shape = place.seen
         if not 0 <= start < 1 or rate <= 0 or width < 1 or (depth is not None and depth < 1):
             told = f"start={start:g}, rate={rate:g}, width={width}, depth={depth}"
             raise SpecError(f"{told}: a critic has layers, learns, and begins before the end")
         if len(shape) != 3 or min(shape[1:]) < 8:
             raise SpecError(f"adversary looks at patches of images of 8x8 pixels or more, not at {shape}")
+        if depth is not None and min(shape[1:]) < 2**depth:
+            raise SpecError(f"depth={depth} halves {shape[1]}x{shape[2]} pixels more often than they can be")
         self.depth = depth or max(1, min(3, min(shape[1:]).bit_length() - 3))
         self.critic = patches(shape[0], depth=self.depth, width=width)
         self.critic_rate, self.start, self.adaptive = rate, start, adaptive
@@ -91,6 +93,11 @@ class Adversary(Reconstruction):
         if trip.x.shape != trip.x_hat.shape:
             raise TrainingError(
                 f"x has shape {tuple(trip.x.shape)} and x_hat {tuple(trip.x_hat.shape)}: they are compared"
+            )
+        if min(trip.x.shape[2:]) < 2**self.depth:
+            raise TrainingError(
+                f"adversary halves what it sees {self.depth} times, and gets images of {trip.x.shape[2]}x"
+                f"{trip.x.shape[3]}: grow from larger ones, or write adversary(depth={self.depth - 1})"
             )
         number: Tensor = -self.critic(trip.x_hat.float()).float().mean()
         if self.adaptive and self.training and torch.is_grad_enabled() and trip.x_hat.requires_grad:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -43,7 +43,7 @@ class Memory:
             return network(images)
         keys = _keys(images)
         if all(key in self.rows for key in keys):
-            return [torch.stack(rows) for rows in zip(*(self.rows[key] for key in keys), strict=True)]
+            return [_stacked(rows) for rows in zip(*(self.rows[key] for key in keys), strict=True)]
         found = network(images)
         for key, *rows in zip(keys, *found, strict=True):
             if key not in self.rows:
@@ -61,6 +61,13 @@ class Memory:
     def _looks_up(self, images: Tensor) -> bool:
         plain = images.device.type == "cpu" and not functorch.is_functorch_wrapped_tensor(images)
         return plain and self.size <= self.most and not torch.compiler.is_compiling()
+
+
+def _stacked(rows: Sequence[Tensor]) -> Tensor:
+    """Rows as one tensor that lies in memory as the one that they were rows of: sums round by the order they go in."""
+    if rows[0].ndim == 3 and not rows[0].is_contiguous():  # channels last
+        return torch.stack([row.permute(1, 2, 0) for row in rows]).permute(0, 3, 1, 2)
+    return torch.stack(list(rows))
 
 
 def _keys(images: Tensor) -> list[bytes]:

@@ -67,9 +67,12 @@ class Observer(nn.Module):
             cut = _cut(network, layers if isinstance(layers, str) else tuple(layers))
             self.layers, self.size = cut.layers, known.size if known.fixed else None
             self.network = copy.deepcopy(cut.network)
+            self.smallest = min(place.seen[1:], default=0)  # what was tried; while a stage grows, images are smaller
             _check_size(self, place, network)
             self.scale = tuple(mean or known.mean), tuple(std or known.std)
             for name, values in zip(("mean", "std"), self.scale, strict=True):
+                if len(values) not in (GREY, COLOUR) or (name == "std" and min(values) <= 0):
+                    raise SpecError(f"{name} is a number for every channel, 1 or 3, deviations above 0: not {values}")
                 self.register_buffer(name, torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1))
             if not self.mean.is_meta:  # as it is while a saved stack is loaded, which brings its own
                 tensors = _tensors(known, cut, weights, pretrained=pretrained)
@@ -88,7 +91,15 @@ class Observer(nn.Module):
         x = images.expand(-1, COLOUR, -1, -1)
         if self.size is not None and x.shape[-2:] != self.size:
             x = interpolate(x, self.size, mode="bilinear", align_corners=False, antialias=True)
-        found = self.network((x - self.mean) / self.std)
+        try:
+            found = self.network((x - self.mean) / self.std)
+        except RuntimeError as error:
+            if min(x.shape[-2:]) >= self.smallest:
+                raise
+            raise TrainingError(
+                f"a network that looks at images has nothing left of {x.shape[-2]}x{x.shape[-1]} down to "
+                f"{self.layers[-1]}: grow from larger ones, or take earlier layers"
+            ) from error
         return [found[layer] for layer in self.layers]
 
     def wanted(self, images: Tensor) -> list[Tensor]:
@@ -160,11 +171,13 @@ def _whole(network: nn.Module) -> dict[str, Tensor]:
 
 def _check_size(observer: Observer, place: Place, name: str) -> None:
     """Send an image through the network without weights, so that a size which does not fit is found out now."""
-    if not place.pixels or observer.size is not None:
+    if len(place.seen) != 3 or (not place.pixels and place.image_shape is None):
         return
-    channels, height, width = place.input_shape
+    channels, height, width = place.seen
     if channels not in (GREY, COLOUR):
         raise SpecError(f"{name} looks at grey or coloured images, not at {channels} channels")
+    if observer.size is not None:
+        return
     try:
         observer.network(torch.empty(1, COLOUR, height, width, device="meta"))
     except RuntimeError as error:

@@ -99,6 +99,12 @@ def build(
     return Backbone(network, levels[found][0], found, _groups(network))
 
 
+def is_fresh(network: nn.Module) -> bool:
+    """Whether none of its batch norms has statistics of any image."""
+    norms = [part for part in network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    return not any(norm.running_mean is not None and norm.running_mean.any() for norm in norms)
+
+
 def _outline(name: str, channels: int) -> nn.Module:
     """The whole network without weights, to look at."""
     try:

@@ -112,7 +112,6 @@ class BackboneAutoencoder(Stage):
         cut = _built(self.backbone, place, seen, learned=learned, kept=kept, level=level, stem_stride=stem_stride)
         self.level, self.groups = cut.level, cut.groups
         self.slowest = slowest or STEP ** -len(cut.groups)
-        self.fresh = not learned and self.tune == "all"
         spread = noise if place.posterior == "gaussian" else None
         self.noise: Noise = noise
         self.encoder = BackboneEncoder(cut, code[0], mean=self.mean, std=self.std, zoom=zoom, noise=spread)
@@ -152,7 +151,8 @@ class BackboneAutoencoder(Stage):
             return
         network = self.encoder.network
         training = network.training
-        network.train(self.fresh)  # a fresh batch norm knows no statistics but those of its batch
+        # a fresh batch norm knows no statistics but those of its batch
+        network.train(self.tune == "all" and networks.is_fresh(network))
         regression.fit_features(self.encoder, self.decoder.linear, x, target)
         network.train(training)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from zoo.errors import DataError, SpecError, TrainingError
 from zoo.training.options import DEFAULT_EPOCHS, Options
 
 if TYPE_CHECKING:
     from zoo.data import Images
+    from zoo.interfaces import Term
     from zoo.stack import Stack
 
 
@@ -94,6 +95,8 @@ def check_levels(stack: Stack, options: Options) -> None:
             f"every level of {stack.spec} came trained, so nothing is left to train: put a level on top, or name one "
             "to train on (--level 1, level=1)"
         )
+    for number in range(1, len(stack.levels) + 1):
+        _check_phases(stack, number)
     for number in range(parts, 0, -1):
         if learns(stack, options, number) and number > 1 and _loss_in(stack, options, number) == "codes":
             _check_on_codes(stack, options, number)
@@ -102,6 +105,17 @@ def check_levels(stack: Stack, options: Options) -> None:
 def learns(stack: Stack, options: Options, number: int) -> bool:
     """Whether it is this level's turn: the one that was asked for, else all but those that came finished."""
     return number == options.level if options.level else number > finished(stack)
+
+
+def _check_phases(stack: Stack, number: int) -> None:
+    """A phase of a term comes before those of the stage, and trains what the first of these would leave alone."""
+    level = stack.level(number)
+    before = [phase.name for term in level.terms.values() for phase in cast("Term", term).phases()]
+    if before and len(level.stage.phases()) > 1 and not level.trained:
+        raise SpecError(
+            f"level {number}, {stack.spec.levels[number - 1]}: the phase {before[0]!r} of a term would train all of the "
+            "stage before the stage's own phases do so part by part: leave one of them out (pretrain=, tune=)"
+        )
 
 
 def _check_on_codes(stack: Stack, options: Options, number: int) -> None:
