@@ -211,7 +211,7 @@ def test_a_level_on_top_waits_for_those_below():
 @pytest.mark.parametrize("options", [{"level": 1}, {"level": 3}, {"level": 2, "loss_in": "pixels"}])
 def test_only_levels_that_are_trained_are_looked_at(options):
     """Level 2 reads pixels, which says nothing against the others' codes."""
-    stack = build("8x8x1/fc4(hidden=[8])/fc2(linear=false)+bernoulli/normal")
+    stack = build("8x8x1/fc4(hidden=[8])+bernoulli/fc2(linear=false)+bernoulli/normal")
     for level in stack.lower():
         level.trained.fill_(True)
     check_levels(stack, Options(steps=1, **options))
@@ -349,7 +349,10 @@ def test_an_exploding_loss_stops(tmp_path):
 def test_terms_for_pixels_are_refused_on_codes():
     with pytest.raises(SpecError, match="--loss-in pixels"):
         train("8x8x1/conv4x4x3(width=4)/fc4+bernoulli")
-    train("8x8x1/conv4x4x3(width=4)/fc4(hidden=[8])+bernoulli", loss_in="pixels", steps=2)
+    train("8x8x1/conv4x4x3(width=4)+bernoulli/fc4(hidden=[8])+bernoulli", loss_in="pixels", steps=2)
+    for how in ({"loss_in": "pixels"}, {"refine": True, "loss_in": "pixels"}):
+        with pytest.raises(SpecError, match="name bernoulli on level 1 as well"):  # or it judges what no sigmoid bounds
+            train("8x8x1/conv4x4x3(width=4)/fc4(hidden=[8])+bernoulli", steps=2, **how)
 
 
 @pytest.mark.parametrize(
@@ -393,20 +396,22 @@ def test_batch_norm_and_compile_train():
 
 
 def test_schedules_start_warm_peak_and_end_low():
-    assert rate("cosine", 0.0, 0, 99) == pytest.approx(0.01)
-    assert rate("cosine", 0.0, 99, 99) == 1
-    assert rate("cosine", 1.0, 1000, 99) == pytest.approx(0.01)
-    assert [rate("multistep", p, 1000, 99) for p in (0.4, 0.6, 0.8)] == pytest.approx([1, 0.1, 0.01])
-    assert [rate("multistep", p, 1000, 99, (0.2, 0.3, 0.9)) for p in (0.1, 0.2, 0.5, 0.9)] == pytest.approx(
+    assert rate("cosine", 0.0, 0.01) == pytest.approx(0.01)
+    assert rate("cosine", 0.0, 1.0) == 1
+    assert rate("cosine", 1.0, 1.0) == pytest.approx(0.01)
+    assert [rate("multistep", p, 1.0) for p in (0.4, 0.6, 0.8)] == pytest.approx([1, 0.1, 0.01])
+    assert [rate("multistep", p, 1.0, (0.2, 0.3, 0.9)) for p in (0.1, 0.2, 0.5, 0.9)] == pytest.approx(
         [1, 0.1, 0.01, 0.001]
     )
-    assert rate("onecycle", 0.3, 0, 99) == pytest.approx(1)
-    assert rate("onecycle", 0.0, 0, 99) == pytest.approx(1 / 25)
-    assert [Options(steps=steps).steps and budget(Options(steps=steps), 9).warm_up for steps in (10, 100, 10_000)] == [
-        0,
-        5,
-        100,
-    ]
+    assert rate("onecycle", 0.3, 0.1) == pytest.approx(1)
+    assert rate("onecycle", 0.0, 0.1) == pytest.approx(1 / 25)
+    first = [budget(Options(steps=steps), 9).warm(0, 0.0) for steps in (10, 100, 10_000)]
+    assert first == pytest.approx([1, 1 / 6, 1 / 101])
+    assert budget(Options(steps=10_000), 9).warm(99, 0.0099) == pytest.approx(100 / 101)
+    by_time = budget(Options(minutes=2), 35)  # a warm-up takes a twentieth of the time, however few steps that are
+    assert [by_time.warm(*at) for at in ((0, 0.0), (1, 0.025), (2, 0.05), (100, 0.001))] == pytest.approx(
+        [1 / 101, 0.5, 1, 1]
+    )
     assert (momentum(0.0), momentum(0.3), momentum(1.0)) == pytest.approx((0.95, 0.85, 0.95))
     assert budget(Options(epochs=3, batch_size=10), 35).steps == 9
     assert budget(Options(minutes=2), 35).progress(1, 60) == 0.5

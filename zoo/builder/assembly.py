@@ -42,7 +42,7 @@ def assemble(spec: StackSpec, bottom: Stack | None = None) -> Stack:
         if parts[0].kind == "head":
             head = _build_head(level, parts, shape, spec, last=number == len(spec.levels), pixels=number == 1)
         else:
-            levels.append(_build_level(level, parts, shape, spec, levels[0] if levels else None))
+            levels.append(_build_level(level, parts, shape, spec, pixels=number == 1))
             shape = levels[-1].code_shape
     _check_writable(levels, head, spec)
     brought = None if bottom is None else bottom.brought
@@ -73,31 +73,21 @@ def _look_up(level: LevelSpec, spec: StackSpec) -> list[Found]:
     return found
 
 
-def _build_level(
-    level: LevelSpec, parts: Sequence[Found], shape: Shape, spec: StackSpec, lowest: Level | None
-) -> Level:
-    """A level on inputs of this shape; ``lowest`` is the one that gives pixels, None where it is this."""
-    pixels = lowest is None
+def _build_level(level: LevelSpec, parts: Sequence[Found], shape: Shape, spec: StackSpec, *, pixels: bool) -> Level:
     first, terms = parts[0], [*parts[1:]]
     if not any(issubclass(part.cls, Reconstruction) and part.cls.likelihood for part in terms):
         default = registry.find(DEFAULT_RECONSTRUCTION, kinds=("reconstruction",))
         terms.insert(0, Found(Item(DEFAULT_RECONSTRUCTION), default.kind, cast("type[Part]", default.load())))
     _check_terms(terms, spec)
     wants_gaussian = any(issubclass(part.cls, Regularizer) and part.cls.posterior == "gaussian" for part in terms)
-    sigmoid = next((it for it in terms if issubclass(it.cls, Reconstruction) and it.cls.output == "sigmoid"), None)
-    if sigmoid is not None and lowest is not None and lowest.stage.place.output != "sigmoid":
-        name = sigmoid.item.name
-        raise SpecError(
-            f"{name} judges values between 0 and 1, and level 1, which gives the pixels, was not built to give such: "
-            f"name {name} at level 1 too", str(spec), sigmoid.item.position,
-        )  # fmt: skip
+    wants_sigmoid = any(issubclass(part.cls, Reconstruction) and part.cls.output == "sigmoid" for part in terms)
     height, width, channels = cast("tuple[int, int, int]", spec.input)
     place = Place(
         input_shape=shape,
         code_shape=_tensor_shape(first.item.shape) if first.item.shape else None,
         pixels=pixels,
         posterior="gaussian" if wants_gaussian else "point",
-        output="sigmoid" if sigmoid is not None and pixels else "linear",
+        output="sigmoid" if wants_sigmoid and pixels else "linear",
         image_shape=(channels, height, width),
     )
     for checked in (place.code_shape or (), shape):

@@ -80,17 +80,20 @@ def frechet(real: Tensor, fake: Tensor) -> float:
 def kernel(real: Tensor, fake: Tensor, *, seed: int) -> dict[str, Any]:
     """The unbiased squared MMD of two sets of features under a cubic kernel: Bińkowski et al. (2018), arXiv:1801.01401.
 
-    The mean and the deviation over 100 subsets of 1,000 features, or as many as there are.
+    The mean and the deviation over 100 subsets of 1,000 features, or as many as there are; no deviation where all of
+    both sets is the only subset.
     """
     size = min(SUBSET, len(real), len(fake))
+    subsets = 1 if size == len(real) == len(fake) else SUBSETS
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save all extracted features")
-        metric = KernelInceptionDistance(_Features(real.shape[1]), subsets=SUBSETS, subset_size=size)
+        metric = KernelInceptionDistance(_Features(real.shape[1]), subsets=subsets, subset_size=size)
     metric.update(real.double(), real=True)
     metric.update(fake.double(), real=False)
     with seeded(seed):  # it draws its subsets from the global state
         mean, deviation = metric.compute()
-    return {"kid": float(mean), "kid_std": float(deviation), "kid_subsets": SUBSETS, "kid_subset_size": size}
+    spread = None if subsets == 1 else float(deviation)
+    return {"kid": float(mean), "kid_std": spread, "kid_subsets": subsets, "kid_subset_size": size}
 
 
 class _Features(nn.Module):

@@ -145,13 +145,13 @@ def _sentences(report: Report) -> list[str]:
     if report.get("generation"):
         found = report["generation"]
         sentences.append(
-            f"FID {number(found['fid'])}, KID {number(found['kid'])} +- {number(found['kid_std'])}: "
+            f"FID {number(found['fid'])}, KID {_kid(found)}: "
             f"{found['samples']:,} samples, {found['real']:,} real images, features of {found['features']['network']}"
         )
     if report.get("reconstruction_distance"):
         found = report["reconstruction_distance"]
         sentences.append(
-            f"FID of reconstructions {number(found['fid'])}, KID {number(found['kid'])} +- {number(found['kid_std'])}: "
+            f"FID of reconstructions {number(found['fid'])}, KID {_kid(found)}: "
             f"{found['real']:,} images, features of {found['features']['network']}"
         )
     if report.get("restoration"):
@@ -211,3 +211,9 @@ def number(value: float | None) -> str:
     if value is None:
         return NOTHING
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _kid(found: dict[str, Any]) -> str:
+    """The KID, and its deviation where there is one."""
+    deviation = found["kid_std"]
+    return number(found["kid"]) if deviation is None else f"{number(found['kid'])} +- {number(deviation)}"

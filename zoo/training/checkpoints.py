@@ -98,15 +98,15 @@ class Shelf:
     def forget_after(self, checkpoint: Checkpoint | None) -> None:
         """Remove what was saved later than this: damaged, or a future that a run resumed from here may not have.
 
-        The best one, where it is what a run goes on from, becomes the last one first. After None, everything goes, the
-        best of another run as well.
+        The best one, where it is what a run goes on from, becomes the last one. After None, everything goes, the best
+        of another run as well.
         """
         files.sweep(self.folder)
-        if checkpoint is not None and not (self.folder / _name(checkpoint)).is_file():
-            self.save(checkpoint)
         for path in self._all():
             if checkpoint is None or path.name > _name(checkpoint):
                 path.unlink()
+        if checkpoint is not None and not (self.folder / _name(checkpoint)).is_file():
+            self.save(checkpoint)  # not before later ones are gone, or it is the oldest, which makes room
         if checkpoint is None:
             (self.folder / BEST).unlink(missing_ok=True)
         self._prune()

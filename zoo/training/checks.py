@@ -97,6 +97,9 @@ def check_levels(stack: Stack, options: Options) -> None:
         )
     for number in range(1, len(stack.levels) + 1):
         _check_phases(stack, number)
+        refined = options.refine and number == len(stack.levels)
+        if number > 1 and (refined or (learns(stack, options, number) and options.loss_in == "pixels")):
+            _check_in_pixels(stack, number)
     for number in range(parts, 0, -1):
         if learns(stack, options, number) and number > 1 and _loss_in(stack, options, number) == "codes":
             _check_on_codes(stack, options, number)
@@ -113,9 +116,20 @@ def _check_phases(stack: Stack, number: int) -> None:
     before = [phase.name for term in level.terms.values() for phase in cast("Term", term).phases()]
     if before and len(level.stage.phases()) > 1 and not level.trained:
         raise SpecError(
-            f"level {number}, {stack.spec.levels[number - 1]}: the phase {before[0]!r} of a term would train all of the "
+            f"level {number}, {stack.spec.levels[number - 1]}: the phase {before[0]!r} of a term would train the whole "
             "stage before the stage's own phases do so part by part: leave one of them out (pretrain=, tune=)"
         )
+
+
+def _check_in_pixels(stack: Stack, number: int) -> None:
+    """An upper level whose terms read the pixels that level 1 gives."""
+    linear = stack.level(1).stage.place.output == "linear"
+    for name, term in stack.level(number).terms.items():
+        if linear and getattr(term, "output", "linear") == "sigmoid":
+            raise SpecError(
+                f"{name} on level {number} judges pixels between 0 and 1, which level 1 was not built to give: name "
+                f"{name} on level 1 as well"
+            )
 
 
 def _check_on_codes(stack: Stack, options: Options, number: int) -> None:

@@ -152,6 +152,9 @@ class _Recorder(Reporter):
         """The losses less those at a rate of 0."""
         return [loss - own for loss, own in zip(self.losses, self.still, strict=False)]
 
+    def warn(self, text: str) -> None:
+        """Nothing: a pass is no training, whose weights anybody keeps."""
+
     def record(self, line: dict[str, Any]) -> None:
         """Take in the loss of a step; raise ``_Diverged`` when it has risen as far as it ever fell, and further."""
         if "loss" not in line:

@@ -35,10 +35,17 @@ class Budget:
     steps: int | None
     seconds: float | None
 
-    @property
-    def warm_up(self) -> int:
-        """Steps over which the learning rate rises."""
-        return WARM_UP_STEPS if self.steps is None else min(WARM_UP_STEPS, round(WARM_UP_PART * self.steps))
+    def warm(self, step: int, progress: float) -> float:
+        """The factor of the warm-up on the learning rate, at most 1.
+
+        >>> [Budget(400, None).warm(step, step / 400) for step in (0, 9, 20)]
+        [0.047619047619047616, 0.47619047619047616, 1.0]
+        """
+        steps = WARM_UP_STEPS if self.steps is None else min(WARM_UP_STEPS, round(WARM_UP_PART * self.steps))
+        risen = (step + 1) / (steps + 1)
+        if self.seconds is not None:  # how many steps there will be is not known
+            risen = max(risen, progress / WARM_UP_PART)
+        return min(1.0, risen)
 
     def progress(self, step: int, elapsed: float) -> float:
         """The part that is done after ``step`` steps and ``elapsed`` seconds, 0 to 1 (and over)."""
@@ -77,10 +84,8 @@ def is_flat(losses: Sequence[float], patience: int) -> bool:
     return before - min(losses) <= FLAT * (losses[0] - before)
 
 
-def rate(
-    schedule: ScheduleName, progress: float, step: int, warm_up: int, milestones: tuple[float, ...] = (0.5, 0.75)
-) -> float:
-    """The factor on the highest learning rate, after a linear warm-up over the first ``warm_up`` steps.
+def rate(schedule: ScheduleName, progress: float, warm: float, milestones: tuple[float, ...] = (0.5, 0.75)) -> float:
+    """The factor on the highest learning rate, ``warm`` being that of the warm-up.
 
     ``multistep`` divides it by ten at each of the milestones, which are parts of the course.
 
@@ -89,7 +94,6 @@ def rate(
     progress = min(max(progress, 0.0), 1.0)
     if schedule == "onecycle":
         return _cosine(1 / 25, 1.0, progress / 0.3) if progress < 0.3 else _cosine(1.0, 1e-4, (progress - 0.3) / 0.7)
-    warm = min(1.0, (step + 1) / (warm_up + 1))
     if schedule == "multistep":
         return float(warm * 0.1 ** sum(progress >= milestone for milestone in milestones))
     return warm * (_cosine(1.0, LOWEST, progress) if schedule == "cosine" else 1.0)
