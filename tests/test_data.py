@@ -310,6 +310,12 @@ class TestFolders:
         with pytest.raises(DataError, match=r"both in folders \(cat\) and beside them \(1.png\)"):
             images(tmp_path, COLOUR)
 
+    def test_splits_may_be_written_in_capitals(self, tmp_path):
+        for file in ("Training/ant/1.png", "Training/bee/2.png", "TEST/ant/3.png"):
+            save(tmp_path / file)
+        assert images(tmp_path, COLOUR).files == ("Training/ant/1.png", "Training/bee/2.png")
+        assert images(tmp_path, COLOUR, split="test").classes == ("ant", "bee")
+
     @pytest.mark.parametrize("name", ["test", "val", "valid", "validation"])
     def test_subfolders_are_the_splits(self, tmp_path, name):
         for file in ("train/ant/1.png", "train/bee/2.png", "train/cat/3.png", f"{name}/cat/4.png", "extra/5.png"):
@@ -569,7 +575,13 @@ class TestItems:
         assert found.classes == ("zero", "one", "two")
         assert (found.name, found.split) == ("Numbered", "all")
 
-    @pytest.mark.parametrize("label", [None, str, float, lambda value: value - 1, lambda _: torch.zeros(5)])
+    def test_labels_are_whole_numbers_of_64_bits(self):
+        found = images(Numbered("pil", label=bool), GREY)
+        assert (found.labels.dtype, found.labels.tolist()) == (torch.int64, [0, 1, 1, 0, 1, 1])
+
+    @pytest.mark.parametrize(
+        "label", [None, str, float, lambda value: value - 1, lambda _: torch.zeros(5), lambda _: 2**63]
+    )
     def test_labels_that_are_no_places_are_none(self, label):
         found = images(Numbered("pil", label=label), GREY)
         assert found.labels is None

@@ -313,12 +313,12 @@ def a_million_blocks(forged):
     )
 
 
-@case("levels cannot be built: RuntimeError")
+@case("levels cannot be built: hidden is a list of widths")
 def negative_width(forged):
     respell(forged, "hidden=[4]", "hidden=[-4]")
 
 
-@case("hidden wants tuple, got 'wide'")
+@case("hidden wants a list of int, got 'wide'")
 def option_of_another_type(forged):
     respell(forged, "hidden=[4]", "hidden=wide")
 
@@ -478,6 +478,17 @@ def huge_metadata(forged):
     forged.put(prefixed(header.ljust(99_000_040), b""))
 
 
+@case("the header has more parts than one of 65536 tensors")
+def header_of_empty_lists(forged):
+    forged.put(prefixed(b'{"x":[' + b"[]," * 5_000_000 + b"[]]}", b""))
+
+
+@case("__metadata__ of the header has 2000 entries, more than 1024")
+def long_metadata(forged):
+    entries = ",".join(f'"{number}":""' for number in range(2000))
+    forged.put(prefixed(f'{{"__metadata__":{{{entries}}}}}'.encode(), b""))
+
+
 @case("__metadata__ of the header is not an object of texts")
 def metadata_of_another_type(forged):
     entries, data = forged.entries()
@@ -486,7 +497,7 @@ def metadata_of_another_type(forged):
 
 @case("it holds more than 65538 objects")
 def many_empty_tensors(forged):
-    entries = ((f"t{number}", {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}) for number in range(200_000))
+    entries = ((f"t{number}", {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}) for number in range(100_000))
     forged.put(packed(entries, b""))
 
 
@@ -597,6 +608,11 @@ def a_truth_of_7(forged):
 
 
 # -- the report beside it ---------------------------------------------------------------------------------------------
+
+
+@case("report.json has more than 1048576 bytes")
+def huge_report(forged):
+    (forged.folder / "report.json").write_text('{"x":[' + "[]," * 2_000_000 + "[]]}")
 
 
 @case("report.json is not JSON that the zoo wrote")

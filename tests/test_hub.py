@@ -159,6 +159,10 @@ def test_the_card_on_the_hub(machine, folder, server, tmp_path):
     machine.run(pushing(tmp_path / "drawn"))  # which saves anew, and so writes a card
     machine.run(f"from zoo import hub; hub.push({str(tmp_path / 'drawn')!r}, 'you/digits')")
     assert server.hub.repositories["you/digits"].find("main").files["README.md"].content == b"My own words."
+    machine.run(f"from zoo import hub; hub.push({str(folder)!r}, 'you/digits')")  # with a generated card
+    files = server.hub.repositories["you/digits"].find("main").files
+    assert files["README.md"].content == b"My own words."
+    assert "samples.png" not in files
 
 
 def test_a_private_push_never_ends_in_public(machine, folder, server):

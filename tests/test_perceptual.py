@@ -369,11 +369,24 @@ class TestAdversary:
             ("6x6x1/fc2+adversary", "8x8 pixels or more"),
             ("8x8x1/fc2+adversary(start=1.5)", "begins before the end"),
             ("8x8x1/fc2+adversary(rate=0)", "learns"),
+            ("8x8x1/fc2+adversary(depth=4)", "more often than they can be"),
         ],
     )
     def test_refusals(self, spec, words):
         with pytest.raises(SpecError, match=words):
             build(spec)
+
+    def test_above_level_1_it_judges_images(self):
+        stack = build("8x8x1/conv2x2x4(width=2)/fc2(hidden=[4])+adversary(width=4, start=0)")
+        assert stack.level(2).terms["adversary"].critic[0].in_channels == 1
+        fit(stack, images(), steps=2, batch_size=16, loss_in="pixels", progress=False)
+
+    def test_images_that_grow_from_too_few_pixels(self):
+        with pytest.raises(TrainingError, match="grow from larger ones"):
+            fit(
+                build("16x16x1/conv2x2x2(width=2)+adversary(width=4, start=0, depth=3)"), torch.rand(40, 1, 16, 16),
+                steps=20, batch_size=8, progressive=(4,), progress=False,
+            )  # fmt: skip
 
 
 class TestArchitectures:

@@ -278,19 +278,33 @@ class TestTheSameRun:
             train(tmp_path / "run", steps=60, resume="best")
         assert (tmp_path / "run/checkpoints/00-000000002.safetensors").is_file()
 
-    def test_the_best_point_of_a_run_that_was_begun_anew_is_gone(self, tmp_path, monkeypatch):
-        step = loops._Run._step
-        for lr, last in ((0.01, 2), (0.001, 0)):
+    def test_a_run_that_was_killed_with_its_best_point_alone_is_not_begun_anew(self, tmp_path, monkeypatch):
+        step, best = loops._Run._step, tmp_path / "run/checkpoints/best.safetensors"
 
-            def stepping(run, progress, last=last):
-                if run.step == last:
-                    raise KeyboardInterrupt
-                return step(run, progress)
+        def stepping(run, progress):
+            if run.step == 2:
+                raise KeyboardInterrupt
+            return step(run, progress)
 
-            monkeypatch.setattr(loops._Run, "_step", stepping)
-            with pytest.raises(KeyboardInterrupt):
-                train(tmp_path / "run", lr=lr)
-            assert (tmp_path / "run/checkpoints/best.safetensors").is_file() is (last > 0)
+        monkeypatch.setattr(loops._Run, "_step", stepping)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "run")
+        assert [*best.parent.iterdir()] == [best]
+        with pytest.raises(TrainingError, match="holds a run already"):
+            train(tmp_path / "run")
+        assert best.is_file()
+
+    def test_the_best_point_that_a_run_goes_on_from_stays(self, tmp_path):
+        """It is older than the two others on the shelf, which keeps the last two."""
+        shelf = checkpoints.Shelf(tmp_path)
+        for step in (10, 105, 106):
+            checkpoint = checkpoints.Checkpoint(0, step)
+            checkpoint.put("stack", {"weight": torch.ones(2)})
+            shelf.save(checkpoint, best=step == 10)
+        shelf.forget_after(shelf.load("best"))
+        last = shelf.load("last")
+        assert last is not None
+        assert last.step == 10
 
     def test_what_is_encoded_is_kept(self, tmp_path, monkeypatch):
         train(tmp_path / "whole")

@@ -13,6 +13,7 @@ from zoo.errors import EvaluationError, FileError, RegistryError, SpecError, Zoo
 from zoo.interfaces import Place, Regularizer
 from zoo.posterior import Posterior
 from zoo.spec import parse
+from zoo.training import fit
 
 TINY = "8x8x1/conv4x4x3(width=4, blocks=1)/fc4(hidden=[16])+kl"
 
@@ -54,6 +55,12 @@ def test_building_is_seeded_and_leaves_the_global_state_alone():
         ("conv8x8x64+fc", RegistryError, "stage"),
         ("conv8x8x64.nowhere", RegistryError, "registry.json"),
         ("100000x100000x3/conv8x8x64", SpecError, "numbers"),
+        ("28x28x1/fc8(hidden=512)", SpecError, r"hidden wants a list of int, got 512: write hidden=\[512\]"),
+        ("28x28x1/fc8(hidden=[1.5])", SpecError, "hidden wants a list of int"),
+        ("28x28x1/fc8(hidden=[64, 0])", SpecError, "at least 1"),
+        ("28x28x1/fc8+kl(-1)", SpecError, "a weight of -1: at least 0"),
+        ("28x28x1/fc8/began32", SpecError, r"began\(32\) draws"),
+        ("28x28x1/" + "/".join(["fc8+kl+mse+mae+stl+mc+wae_mmd"] * 64), SpecError, "with all options written out"),
     ],
 )
 def test_what_cannot_be_built_says_why(spec, error, message):
@@ -120,6 +127,41 @@ def test_saving_again_replaces_the_old_stack_whole(tmp_path):
     assert before.isdisjoint(after)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("name", ["config.json", "report.json"])
+def test_something_elses_files_are_not_replaced(tmp_path, name):
+    (tmp_path / name).write_text('{"mine": true}')
+    (tmp_path / "level-set.safetensors").write_bytes(b"mine too")
+    with pytest.raises(FileError, match=f"{name} would be replaced"):
+        build(TINY).save(tmp_path)
+    with pytest.raises(FileError, match=f"{name} would be replaced"):  # and not when all is learned
+        fit(build("8x8x1/fc2(hidden=[4])"), torch.rand(20, 1, 8, 8), steps=1, out=tmp_path, progress=False)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()} == {
+        name: '{"mine": true}', "level-set.safetensors": "mine too"
+    }  # fmt: skip
+    (tmp_path / name).unlink()
+    build(TINY).save(tmp_path)
+    assert (tmp_path / "level-set.safetensors").read_bytes() == b"mine too"
+
+
+def test_a_report_is_not_put_beside_other_weights(tmp_path):
+    build(TINY).save(tmp_path)
+    measured = files.named_weights(tmp_path)
+    files.write_report(tmp_path, {"levels": []}, of=measured)
+    build(TINY, seed=1).save(tmp_path)
+    with pytest.raises(FileError, match="another stack was saved here meanwhile"):
+        files.write_report(tmp_path, {"levels": []}, of=measured)
+    assert files.read_report(tmp_path) is None
+
+
+def test_the_home_folder_is_understood(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    build(TINY).save("~/stack")
+    assert load("~/stack").spec == load(tmp_path / "stack").spec
+    for nowhere in ("~nobody/stack", "x" * 300, "a\0b"):
+        with pytest.raises(FileError):
+            load(nowhere)
 
 
 def damage(folder, change):

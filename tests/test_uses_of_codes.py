@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from dataclasses import replace
 from functools import partial
@@ -181,6 +182,14 @@ def test_other_images_are_compared_with_all_normal_ones(stack: Stack, codes_of_r
     np.testing.assert_allclose(found.distance, distances.mean(1), rtol=1e-4)
 
 
+def test_an_image_is_not_its_own_neighbour_among_normal_ones_either(stack: Stack) -> None:
+    shown = some_images(60)
+    alone = anomalies(stack, shown)
+    beside = anomalies(stack, shown.subset(torch.arange(30)), shown.subset(torch.arange(60)))
+    torch.testing.assert_close(beside.distance, alone.distance[:30])
+    torch.testing.assert_close(beside.score, alone.score[:30])
+
+
 def test_what_is_unlike_the_others_stands_out(stack: Stack) -> None:
     """Noise does not come back; an even picture does, from where no other code is."""
     even = torch.full((3, 1, 28, 28), 250, dtype=torch.uint8)
@@ -337,6 +346,25 @@ def test_zoo_nearest(run: Path, photos: Path, tmp_path: Path) -> None:
     assert len(said.stdout.splitlines()) == 11
     assert f"They are drawn in {tmp_path / 'near.png'}." in said.stderr
     assert min(pixels(tmp_path / "near.png").shape[:2]) > 60
+
+
+def test_zoo_nearest_of_a_number_leaves_it_out(run: Path, photos: Path, tmp_path: Path) -> None:
+    shown = images(str(photos), SHAPE, split="all")
+    assert shown.files is not None
+    found = json.loads(zoo("nearest", run, f"{photos}:7", photos, "--json", "--out", tmp_path / "a.png").stdout)
+    assert (photos / shown.files[7]).as_posix() not in {row["image"] for row in found}
+    assert found[0]["distance"] > 1e-4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_zoo_anomalies_of_names_that_are_no_text(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, picture in enumerate(some_images(14, seed=3).pixels[:, 0]):
+        name = os.fsdecode(b"caf\xe9.png") if number == 3 else f"{number}.png"
+        Image.fromarray(picture.numpy()).save(folder / name)
+    zoo("anomalies", run, folder, "--out", tmp_path)
+    assert "caf\ufffd.png" in (tmp_path / "anomalies.csv").read_text("utf-8")
 
 
 def test_zoo_nearest_looks_through_a_name(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

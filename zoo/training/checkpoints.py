@@ -98,17 +98,17 @@ class Shelf:
     def forget_after(self, checkpoint: Checkpoint | None) -> None:
         """Remove what was saved later than this: damaged, or a future that a run resumed from here may not have.
 
-        The best one, where it is what a run goes on from, becomes the last one. After None, everything goes, the best
-        of another run as well.
+        The best one, where it is what a run goes on from, becomes the last one. With None there is none to go on from,
+        and what killed processes left half-written goes.
         """
         files.sweep(self.folder)
-        for path in self._all():
-            if checkpoint is None or path.name > _name(checkpoint):
-                path.unlink()
-        if checkpoint is not None and not (self.folder / _name(checkpoint)).is_file():
-            self.save(checkpoint)  # not before later ones are gone, or it is the oldest, which makes room
         if checkpoint is None:
-            (self.folder / BEST).unlink(missing_ok=True)
+            return
+        for path in self._all():
+            if path.name > _name(checkpoint):
+                path.unlink()
+        if not (self.folder / _name(checkpoint)).is_file():
+            self.save(checkpoint)  # not before later ones are gone, or it is the oldest, which makes room
         self._prune()
 
     def _prune(self) -> None:
