@@ -145,6 +145,12 @@ def test_something_elses_files_are_not_replaced(tmp_path, name):
     assert (tmp_path / "level-set.safetensors").read_bytes() == b"mine too"
 
 
+def test_a_report_that_could_not_be_read_again_is_not_written(tmp_path):
+    with pytest.raises(FileError, match="more than 1048576 bytes"):
+        build(TINY).save(tmp_path, report={"numbers": [0.5] * 300_000})
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_report_is_not_put_beside_other_weights(tmp_path):
     build(TINY).save(tmp_path)
     measured = files.named_weights(tmp_path)

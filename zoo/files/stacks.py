@@ -47,7 +47,7 @@ def write(
         if report is None and named_weights(folder) == {level["file"] for level in levels}:
             report = read_report(folder)
         if report is not None:
-            write_json(scratch / REPORT, report)
+            _write_report(scratch, report)
         _write_card(scratch, folder, config, report)
         write_json(scratch / CONFIG, config)
         settle(scratch, folder)
@@ -70,7 +70,7 @@ def write_report(folder: str | Path, report: dict[str, Any], *, of: Collection[s
     with exchanging(folder) as scratch:
         if of is not None and named_weights(folder) != set(of):
             raise FileError(f"{folder}: another stack was saved here meanwhile, so this report is not kept beside it")
-        write_json(scratch / REPORT, report)
+        _write_report(scratch, report)
         _write_card(scratch, folder, read_config(folder), report)
         for name in (REPORT, CARD):
             (scratch / name).replace(folder / name)
@@ -153,6 +153,11 @@ def _write_level(scratch: Path, number: int, weights: dict[str, Tensor]) -> dict
     digest = sha256(written)
     file = written.replace(scratch / f"level-{number}-{digest[:8]}.safetensors")
     return {"file": file.name, "bytes": file.stat().st_size, "sha256": digest}
+
+
+def _write_report(scratch: Path, report: Mapping[str, Any]) -> None:
+    write_json(scratch / REPORT, report)
+    read_report(scratch)  # one that is too large or too deep to be read again is refused now
 
 
 def _write_card(scratch: Path, folder: Path, config: Mapping[str, Any], report: Mapping[str, Any] | None) -> None:
