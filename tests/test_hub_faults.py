@@ -7,6 +7,7 @@ import socket
 import pytest
 from loopback import Fault, publish
 from loopback.fixtures import *  # noqa: F403 - pytest finds them here
+from loopback.repositories import Blob
 
 PULL = "from zoo import hub; print(hub.pull({reference!r}).folder)"
 
@@ -134,6 +135,14 @@ def test_what_the_hub_does_not_give(other, commit, server, change, reference, me
     said = pull(other, reference)
     assert said.error.startswith("HubError: ")
     assert message in said.error
+
+
+def test_a_card_that_cannot_be_had_stops_nobody(other, commit, server):
+    digits = server.hub.repositories["you/digits"]
+    digits.tags["v1"] = digits.add("main", "a book", {"README.md": Blob(b"x" * 9 * 2**20, large=False)}).oid
+    said = pull(other)
+    assert said.code == 0, said.text
+    assert "without its model card" in said.text
 
 
 def test_what_a_server_says_moves_no_cursor(other, commit, server):

@@ -260,6 +260,19 @@ class TestMemory:
         memory.ask(network, x[:1])
         assert self.calls == [4, 4, 1]
 
+    @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+    def test_what_is_remembered_lies_in_memory_as_it_did(self, order):
+        """Sums over channels round by the order that they are gone through in, and so gradients."""
+        memory, x = Memory(), torch.rand(4, 3, 5, 6)
+
+        def network(images):
+            return [images.contiguous(memory_format=order)]
+
+        first, again = (memory.ask(network, x)[0] for _ in range(2))
+        assert len(memory.rows) == 4
+        assert torch.equal(first, again)
+        assert first.stride() == again.stride()
+
     def test_another_precision_is_another_answer(self):
         memory, network, x = Memory(), self.asked(), torch.rand(2, 1, 4, 4)
         memory.ask(network, x)
@@ -283,13 +296,22 @@ class TestMemory:
         assert sum(asked) == 64
         assert not observer.memory.rows
 
-    @pytest.mark.parametrize("option", ["", ", gram=true"])
-    def test_a_stopped_run_which_remembers_nothing_resumes_to_the_same_bytes(self, tmp_path, option, stopped):  # noqa: F811
-        spec = SPEC.replace("=false", f"=false{option}")
+    @pytest.mark.parametrize(
+        "spec",
+        [
+            SPEC,
+            SPEC.replace("=false", "=false, gram=true"),
+            "32x32x3/conv8x8x4(width=4)+lpips(pretrained=false, calibrated=false, layers=2)",
+        ],
+        ids=["feature", "gram", "lpips"],
+    )
+    def test_a_stopped_run_which_remembers_nothing_resumes_to_the_same_bytes(self, tmp_path, spec, stopped):  # noqa: F811
+        shape = build(spec).input_shape
+        shown = torch.rand(64, *shape, generator=torch.Generator().manual_seed(0))
 
         def train(out, **how):
             options = {"epochs": 3, "batch_size": 16, "precision": "fp32", "progress": False}
-            fit(build(spec), images(), val=images(16), out=tmp_path / out, **options, **how)
+            fit(build(spec), shown, val=shown[:16], out=tmp_path / out, **options, **how)
 
         train("whole")
         stopped(6, lambda: train("run"))

@@ -184,6 +184,12 @@ def test_a_sweep_ends_when_the_loss_runs_away():
     assert found.losses[0] == pytest.approx(0, abs=1e-3)
 
 
+def test_a_sweep_does_not_warn_that_it_was_in_vain(capsys):
+    """Its weights are put back, so nobody asks whether they are better than the first."""
+    look(SPEC, progress=True)
+    assert "warning" not in capsys.readouterr().err
+
+
 # -- what cannot be swept --------------------------------------------------------------------------------------------
 
 

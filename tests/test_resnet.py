@@ -10,6 +10,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 from test_resume import stopped, weights  # noqa: F401
+from torch import nn
 
 import zoo
 from zoo.data import Images
@@ -338,6 +339,26 @@ class TestPhases:
         assert not schedules.is_flat([1.0, 0.9], 1)
         assert schedules.is_flat([0.0, -1.0, -1.001, -1.002], 2)
         assert not schedules.is_flat([0.0, -1.0, -1.001, -1.1], 2)
+
+
+def test_statistics_that_came_with_weights_stay_where_the_code_is_fitted(tmp_path):
+    """In a stage that was built with them, and in one that was saved with them and does not say so any more."""
+    network = timm.create_model("test_resnet")
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.fill_(0.3)
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    spec = f'32x32x3/resnet8x8x4(backbone=test_resnet, width=4, weights="{tmp_path}/w.safetensors")'
+    stack = zoo.build(spec)
+    stack.save(tmp_path / "stack")
+    for one, value in (
+        (stack, 0.3),
+        (zoo.load(tmp_path / "stack"), 0.3),
+        (zoo.build(spec.split(", weights")[0] + ")"), 0),
+    ):
+        one.level(1).prepare(torch.rand(16, 3, 32, 32))
+        norm = next(part for part in one.modules() if isinstance(part, nn.BatchNorm2d))
+        assert torch.all((norm.running_mean - value).abs() < 1e-6) == (value > 0)
 
 
 def test_the_linear_start_is_the_best_of_its_rank():

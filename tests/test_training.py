@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import signal
+import time
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -446,6 +447,24 @@ def test_statistics_of_batch_norms_are_averaged_like_the_weights_that_they_go_wi
     assert {"1.running_mean", "1.running_var"} < average.state().keys()
     assert average.state(layer[0]).keys() == {"0.weight", "0.bias"}
     assert average.state(layer[1]).keys() == {"1.weight", "1.bias", "1.running_mean", "1.running_var"}
+
+
+def test_a_budget_of_time_is_for_learning(tmp_path, monkeypatch):
+    """Looks at held-out images take a tenth of it, or are few."""
+    look, looks = Validation.look, []
+
+    def slow(validation):
+        looks.append(time.perf_counter())
+        time.sleep(0.2)
+        return look(validation)
+
+    monkeypatch.setattr(Validation, "look", slow)
+    train("8x8x1/fc4(hidden=[4])", steps=None, minutes=1 / 60, out=tmp_path)
+    assert len(looks) <= 3  # of the start, of the end, and one where the machine was busy
+    monkeypatch.setattr(Validation, "look", lambda validation: looks.append(0.0) or look(validation))
+    looks.clear()
+    train("8x8x1/fc4(hidden=[4])", steps=None, minutes=1 / 30, out=tmp_path / "quick")
+    assert 5 <= len(looks) <= 22
 
 
 def test_a_stack_with_batch_norms_is_the_one_that_was_best(tmp_path, monkeypatch):
