@@ -70,8 +70,12 @@ class RecipeError(ZooError):
     """An experiment that is not there, or whose recipe or folder is another's."""
 
 
+LISTED = 40
+"""Names that an error lists at the most."""
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
-    """End of an error message: the names closest to a misspelt one, or all there are.
+    """End of an error message: the names closest to a misspelt one, or those there are.
 
     >>> nearest("cnov", ["conv", "fc"])
     "did you mean 'conv'?"
@@ -82,7 +86,8 @@ def nearest(name: str, names: Iterable[str]) -> str:
     close = get_close_matches(name, names, n=3, cutoff=0.6)
     if close:
         return f"did you mean {' or '.join(repr(match) for match in close)}?"
-    return f"there are: {', '.join(names)}" if names else "there are none"
+    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+    return f"there are: {', '.join(names[:LISTED])}{more}" if names else "there are none"
 
 
 def _caret(text: str, position: int, reach: int = 60) -> str:

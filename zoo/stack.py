@@ -81,10 +81,15 @@ class Stack(nn.Module):
     def lower(self, levels: int | None = None) -> Iterator[Level]:
         """The first ``levels`` levels, bottom up; all when None."""
         top = len(self.levels) if levels is None else levels
+        if top < 0:
+            raise SpecError(f"levels={levels}: {self.spec} has levels 1 to {len(self.levels)}")
         return (self.level(number) for number in range(1, top + 1))
 
     def posterior(self, x: Tensor, levels: int | None = None) -> Posterior:
         """The posterior over the code of the last of the first ``levels`` levels, for images (B, C, H, W) in [0, 1]."""
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            found = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+            raise SpecError(f"images are a float tensor (B, C, H, W) in [0, 1], got {found}: bytes go over 255")
         posterior = None
         for level in self.lower(levels):
             posterior = level.encode(x if posterior is None else posterior.mode)
@@ -98,6 +103,10 @@ class Stack(nn.Module):
 
     def decode(self, z: Tensor, levels: int | None = None) -> Tensor:
         """Codes of the last of the first ``levels`` levels to images (B, C, H, W) in [0, 1]."""
+        top = len(self.levels) if levels is None else levels
+        wanted = self.level(top).code_shape if top > 0 else self.input_shape
+        if z.ndim != 1 + len(wanted) or z.shape[1] != wanted[0]:
+            raise SpecError(f"codes of {self.spec} are (B, {', '.join(map(str, wanted))}), got {tuple(z.shape)}")
         return self.to_pixels(z, levels).clamp(0, 1)
 
     def to_pixels(self, z: Tensor, levels: int | None = None) -> Tensor:
@@ -146,7 +155,7 @@ class Stack(nn.Module):
         if posterior.logvar is None:
             raise EvaluationError(
                 f"{self.spec} has one code for each image and no posterior to draw from: that takes a top level with a "
-                "regularizer such as '+kl'; noise=False gives what comes back"
+                "regularizer such as '+kl'"
             )
         generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
         return self.decode(posterior.sample(generator))
@@ -166,7 +175,7 @@ class Stack(nn.Module):
         if prior is None:
             raise EvaluationError(
                 f"{self.spec} cannot sample: its top level has no prior. Add a regularizer, as in '{self.spec}+kl', "
-                f"or a head, as in '{self.spec}/normal'."
+                f"or a head, as in '{self.spec}/normal'; with 'folder(FOLDER)/normal' a head alone is trained."
             )
         return lambda n: prior.sample(n, generator)
 

@@ -34,7 +34,7 @@ def bring(spec: StackSpec) -> tuple[StackSpec, Stack]:
     try:
         wanted = _levels(first)
         source = locate(_place(item))
-        stack, digests = open_for(source, spec.input)
+        stack, digests = open_for(source, spec.input, wanted)
         bottom = _cut(stack, wanted, item, above=bool(above))
     except SpecError as error:
         raise error if error.position is not None else SpecError(error.problem, str(spec), item.position) from None

@@ -56,22 +56,25 @@ def _opened(folder: Path, part: Half | None, root: Path | None) -> Stack:
     return stack.eval()
 
 
-def open_for(source: Source, input: tuple[int, int, int] | None) -> tuple[Stack, list[str]]:
+def open_for(source: Source, input: tuple[int, int, int] | None, levels: int | None = None) -> tuple[Stack, list[str]]:
     """A saved stack for images of another size, where its stages take any; and the sha256 of each level's weights.
 
     Args:
         source: where it is.
         input: height, width and channels of the images; those that it was saved for where None.
+        levels: only so many of them, from the pixels up; all where None, or where there are fewer.
 
     Raises:
         SpecError: it is only for images of its own size.
         FileError, RegistryError: as by ``load``.
     """
-    return files.undisturbed(source.folder, lambda: _opened_for(source.folder, input))
+    return files.undisturbed(source.folder, lambda: _opened_for(source.folder, input, levels))
 
 
-def _opened_for(folder: Path, input: tuple[int, int, int] | None) -> tuple[Stack, list[str]]:
+def _opened_for(folder: Path, input: tuple[int, int, int] | None, levels: int | None) -> tuple[Stack, list[str]]:
     saved = files.enter(folder)
+    if levels is not None:
+        saved = saved.lower(levels)
     stack = _rebuild(saved)
     if input not in (None, saved.spec.input):
         with torch.device("meta"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.targets import FOLDER, loaded, split_option
+from zoo.cli.targets import FOLDER, check_apart, loaded, split_option
 from zoo.errors import EvaluationError, FileError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zoo.stack import Stack
 
 CODES, FILES = "codes.safetensors", "files.json"
+DECODED = "decoded.json"  # names the images of a folder that `zoo decode` wrote
 LARGEST_LIST = 2**30  # bytes of files.json: the names of some ten million images
 BATCH = 256
 LONGEST_STEM = 200  # bytes; file systems take 255, and a number and an ending are to come
@@ -43,6 +44,7 @@ def encode(folder: Path, data: str, split: str, level: int | None, out: Path) ->
     from zoo import builder, files
     from zoo.data import images
 
+    check_apart(out, data)
     folder = builder.locate(folder).folder
     stack = loaded(folder, part="encoder")
     if level is not None and level > len(stack.levels):
@@ -67,7 +69,7 @@ def decode(folder: Path, codes: Path, out: Path) -> None:
     """Decode codes to PNG files, by the stack that made them.
 
     CODES is a folder that `zoo encode` wrote, whose images keep their names, or a safetensors file with a tensor
-    "codes" (N, ...).
+    "codes" (N, ...). No file is replaced but those of an earlier decoding.
     """
     import torch
 
@@ -81,13 +83,24 @@ def decode(folder: Path, codes: Path, out: Path) -> None:
     level = _level(told, stack, codes / FILES)
     z = _checked(tensors.get("codes"), stack, level, path)
     names = _names(told, codes / FILES, len(z), folder)
-    out.mkdir(parents=True, exist_ok=True)
+    _make_room(out, names)
     with torch.inference_mode(), _bar(len(z), "decode") as bar:
         for part in _batches(len(z)):
             for name, image in zip(names[part], stack.decode(z[part].to(stack.device), level).cpu(), strict=True):
                 _write_png(image, out / name)
                 bar.update()
     click.echo(f"{len(z):,} images are in {out}.")
+
+
+def _make_room(out: Path, names: list[str]) -> None:
+    """Refuse to replace images that are not an earlier decoding's, as those that were encoded."""
+    from zoo import files
+
+    written = set(_read(out / DECODED).get("images", []))
+    for name in names:
+        if name not in written and (out / name).exists():
+            raise FileError(f"{out / name} is there already, and no decoding wrote it: choose another --out")
+    files.write_json(out / DECODED, {"images": sorted({*written, *names})})
 
 
 def _batches(count: int) -> Iterator[slice]:
@@ -144,6 +157,8 @@ def _checked(codes: Tensor | None, stack: Stack, level: int, path: Path) -> Tens
     """Codes that this level can decode, or an error that says what they are instead."""
     if codes is None:
         raise FileError(f"{path} holds no tensor 'codes'")
+    if codes.is_floating_point() and not codes.isfinite().all():
+        raise FileError(f"{path} holds codes that are not finite")
     wanted, found = tuple(stack.level(level).code_shape if level else stack.code_shape), tuple(codes.shape[1:])
     if not codes.is_floating_point() or found != wanted:
         raise FileError(

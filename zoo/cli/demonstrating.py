@@ -32,11 +32,10 @@ RESULTS = {
 OTHERS = (
     "config.json",
     "level-*.safetensors",
-    "README.md",
     "run.json",
     "history.jsonl",
     "checkpoints",
-    "logs",
+    "logs/tensorboard",
 )
 """What a run leaves besides."""
 
@@ -90,7 +89,7 @@ def _trained(out: Path) -> Stack:
 
 def _clear(out: Path) -> None:
     """Remove what a demo leaves, and nothing else."""
-    from zoo import files
+    from zoo import card, files
 
     if not (out / "run.json").is_file():
         return
@@ -99,3 +98,7 @@ def _clear(out: Path) -> None:
     for pattern in (*RESULTS, *OTHERS):
         for path in out.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if (out / files.CARD).is_file() and card.is_generated((out / files.CARD).read_bytes()):
+        (out / files.CARD).unlink()
+    if (out / "logs").is_dir() and not any((out / "logs").iterdir()):
+        (out / "logs").rmdir()

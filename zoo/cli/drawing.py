@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo.cli.targets import FILE, FOLDER, loaded, png
+from zoo.cli.targets import FILE, FOLDER, check_apart, loaded, png
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,5 +38,6 @@ def draw(folder: Path, data: str, out: Path) -> None:
     """
     from zoo import pictures
 
+    check_apart(out, data)
     for path in pictures.draw(loaded(folder), data, out, history=folder / "history.jsonl"):
         click.echo(path)

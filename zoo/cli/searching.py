@@ -12,6 +12,7 @@ import click
 
 from zoo.cli.columns import columns
 from zoo.cli.targets import FILE, FOLDER, complete_saved, loaded, png
+from zoo.errors import EvaluationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +51,8 @@ def nearest(target: str, source: str, data: str, count: int, out: Path, *, as_js
         z = stack.encode(asked.batch(slice(0, 1)).to(stack.device))[0]
     distances, places = evaluation.nearest(z, codes, count + 1)
     kept = [number for number, place in enumerate(places.tolist()) if not single.same(asked.name, names[place])][:count]
+    if not kept:
+        raise EvaluationError(f"{data} holds no other image than {source}")
     distances, places = distances[kept], places[kept]
     rows = _rows(shown, names, places, {"distance": distances})
     _tell(rows, as_json=as_json)

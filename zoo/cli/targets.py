@@ -67,6 +67,16 @@ def outlined(target: str) -> Stack:
         return build(target)
 
 
+def check_apart(out: Path, data: str) -> None:
+    """Refuse to write into the folder that images are read from, where what is written would become data.
+
+    Raises:
+        click.UsageError: they are one folder.
+    """
+    if Path(data).is_dir() and out.is_dir() and out.samefile(data):
+        raise click.UsageError(f"--out {out} is the folder of the images: what is written there would be read as data.")
+
+
 def png(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
     """A picture's path, as a callback of its option."""
     if value is not None and value.suffix.lower() != ".png":

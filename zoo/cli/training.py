@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli.program import Stopped
-from zoo.cli.targets import FOLDER, complete_target, opened
+from zoo.cli.targets import FOLDER, check_apart, complete_target, opened
+from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,12 +124,19 @@ def train(
     """
     from accelerate.state import PartialState
 
+    from zoo.training import Options
+
     chosen = {name: value for name, value in options.items() if value is not None and value is not False}
     budgets = [f"--{name}" for name in BUDGETS if name in chosen]
     if len(budgets) > 1:
         raise click.UsageError(f"{' and '.join(budgets)}: one of them says how long to train.")
     if point is not None and not resume:
         raise click.UsageError("--from says where to resume from: it takes --resume.")
+    try:
+        Options(**chosen)
+    except ZooError as error:
+        raise click.UsageError(str(error)) from error
+    check_apart(out, data)
     stack = opened(target, seed=chosen.get("seed", 0))
     fitted(stack, data, out=out, val=val, strict=strict, resume=resume and (point or "last"), **chosen)
     if PartialState().is_main_process:
@@ -148,6 +156,9 @@ def fitted(stack: Stack, data: str, *, going_on: str = "", **options: Any) -> St
 
 
 def _next(stack: Stack, out: str, data: str) -> list[str]:
+    fresh = next((number for number, level in enumerate(stack.lower(), 1) if not level.trained), None)
+    if fresh is not None:
+        return [f"zoo train {out} --level {fresh} --data {data} --out {out}-level-{fresh}"]
     commands = [f"zoo eval {out} --data {data}", f"zoo draw {out} --data {data} --out {out}"]
     if stack.head is not None or stack.level(len(stack.levels)).prior is not None:
         commands.append(f"zoo sample {out} --out samples.png")

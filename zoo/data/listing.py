@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from zoo import files
 from zoo.data.decoding import SUFFIXES
 from zoo.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 """The subfolders that hold a split, in capitals or not."""
@@ -94,7 +95,10 @@ def _draw(file: str) -> float:
 
 
 def _scan(folder: Path) -> tuple[list[str], Counter[str]]:
-    """Every image below a folder, sorted, and how many other files there are by suffix. Hidden ones are passed over."""
+    """Every image below a folder, sorted, and how many other files there are by suffix.
+
+    Hidden ones are passed over, and so are folders in it that the zoo has written, whose pictures are no data.
+    """
     found: list[str] = []
     others: Counter[str] = Counter()
     waiting = [("", frozenset[str]())]
@@ -107,6 +111,8 @@ def _scan(folder: Path) -> tuple[list[str], Counter[str]]:
             entries = list(os.scandir(here))
         except OSError as error:
             raise DataError(f"{folder / below}: cannot be listed: {error.strerror}") from error
+        if below and _is_written(entry.name for entry in entries):
+            continue
         for entry in entries:
             path = f"{below}{entry.name}"
             suffix = PurePosixPath(entry.name).suffix.lower()
@@ -119,6 +125,12 @@ def _scan(folder: Path) -> tuple[list[str], Counter[str]]:
             else:
                 others[suffix] += 1
     return sorted(found), others
+
+
+def _is_written(names: Iterable[str]) -> bool:
+    """Whether files of these names stand for a run of the zoo's, a saved stack or codes."""
+    there = {*names}
+    return files.RUN in there or (files.CONFIG in there and any(map(files.is_weights, there)))
 
 
 def _split(folder: Path, found: list[str]) -> dict[str, list[str]]:

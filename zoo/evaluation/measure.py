@@ -13,10 +13,10 @@ from zoo.data.corruption import Corruption
 from zoo.errors import EvaluationError
 from zoo.evaluation import protocol, report, restoration, throughput
 from zoo.evaluation.levels import Climb
+from zoo.stack import Stack
 
 if TYPE_CHECKING:
     from zoo.data import Images
-    from zoo.stack import Stack
 
 
 NOT_JUDGED = {"generation": None, "reconstruction_distance": None}
@@ -59,6 +59,8 @@ def evaluate(
         EvaluationError: reconstructions are not finite, or samples are asked of a stack that cannot sample.
         DataError: the data cannot be read.
     """
+    if not isinstance(stack, Stack):
+        raise EvaluationError(f"evaluate takes a stack, as of zoo.load(folder), not a {type(stack).__name__}")
     if samples and not features:
         raise EvaluationError(
             "FID and KID of samples need a network that judges them: add features, as in features='resnet18.a1_in1k'"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from zoo.errors import RecipeError, nearest
 from zoo.experiments.bench import Bench
-from zoo.experiments.recipes import Recipe, check_files, read
+from zoo.experiments.recipes import Recipe, check_files, names, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,7 +78,15 @@ def reproduce(
         if stack not in recipe.stacks:
             raise RecipeError(f"{recipe.name} has no stack {stack!r}; {nearest(stack, recipe.stacks)}")
     bench = Bench(recipe, data or recipe.data, folder, progress=progress, brought=given, only=only)
-    page: Page = experiment.run(recipe, bench)
+    try:
+        page: Page = experiment.run(recipe, bench)
+    except KeyError as error:
+        if recipe.name in names():
+            raise
+        raise RecipeError(
+            f"{recipe.name}: the experiment {recipe.experiment!r} asks for {error}, which [settings] or [stacks] has "
+            "not; the zoo's own recipe of that experiment has all of it"
+        ) from error
     page.write()
     return page
 

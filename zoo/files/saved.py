@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from zoo.files import weights
@@ -61,6 +61,14 @@ class Saved:
     levels: tuple[SavedLevel, ...]
     root: Path | None = None
     brought: Brought | None = None
+
+    def lower(self, levels: int) -> Saved:
+        """The first of its levels alone; all of it where it has no more."""
+        if levels >= len(self.levels):
+            return self
+        config = {**self.config, "levels": self.config["levels"][:levels]}
+        spec = replace(self.spec, levels=self.spec.levels[:levels])
+        return replace(self, config=config, spec=spec, levels=self.levels[:levels])
 
     @property
     def config_path(self) -> Path:

@@ -15,6 +15,7 @@ from zoo import builder, files
 from zoo.cache.folder import held_if_free, is_read_only
 from zoo.data import images
 from zoo.errors import FileError, TrainingError
+from zoo.stack import Stack
 from zoo.training import randomness
 from zoo.training.checks import check_below, check_labels, check_levels, chosen, swept_level
 from zoo.training.interrupts import listening
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from os import PathLike
 
-    from zoo.stack import Stack
     from zoo.training.options import Options
 
 
@@ -62,6 +62,8 @@ def fit(
     >>> stack = zoo.build("8x8x1/conv2x2x4(width=4)")
     >>> stack = zoo.fit(stack, torch.rand(64, 1, 8, 8), steps=2, progress=False)
     """
+    if not isinstance(stack, Stack):
+        raise TrainingError(f"fit takes a stack, of zoo.build(spec) or zoo.load(folder), not a {type(stack).__name__}")
     asked = chosen(options)
     check_levels(stack, asked)
     if asked.level is not None and not resume:  # of a run that is resumed, the levels below lie in its checkpoint

@@ -179,7 +179,8 @@ class _Run:
             images += per_step
             self.elapsed, asked = self.processes.mean((perf_counter() - start, float(self.loop.interrupt.asked)))
             self.loop.reporter.advance(per_step, total=self._expected(per_step))
-            if self.step % self.options.log_every == 0 or self.step == 1 or self.enough:
+            over = self.enough or self.budget.progress(self.step, self.elapsed) >= 1
+            if self.step % self.options.log_every == 0 or self.step == 1 or over:
                 self._log(losses, norm, images / (perf_counter() - since_line))
                 since_line, images = perf_counter(), 0
             if self._is_due():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_type_hints
 
 from zoo.codes import CodeType, Coding, Mode
@@ -90,14 +90,17 @@ class Options:
             raise TrainingError(f"{' and '.join(budgets)} are given: one of them says how long to train")
         if isinstance(self.lr, str) and self.lr != AUTO:
             raise TrainingError(f"lr={self.lr!r}: wants a number above 0, or {AUTO!r}")
-        for name in ("epochs", "steps", "minutes", "batch_size", "rate", "log_every"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise TrainingError(f"{'lr' if name == 'rate' else name}={value}: wants more than 0")
         for name in ("epochs", "steps", "batch_size", "log_every", "views", "seed", "level"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, Integral):
                 raise TrainingError(f"{name}={value!r}: wants a whole number")
+        for name in ("minutes", "rate", "weight_decay", "clip", "ema"):
+            if not isinstance(getattr(self, name), Real | None):
+                raise TrainingError(f"{'lr' if name == 'rate' else name}={getattr(self, name)!r}: wants a number")
+        for name in ("epochs", "steps", "minutes", "batch_size", "rate", "log_every"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise TrainingError(f"{'lr' if name == 'rate' else name}={value}: wants more than 0")
         for name in ("weight_decay", "clip"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise TrainingError(f"{name}={getattr(self, name)}: wants 0 or more")
