@@ -49,6 +49,15 @@ def test_the_first_levels_alone(folder, stack):
     assert built.brought.levels == 1
 
 
+def test_the_first_levels_of_images_of_another_size(folder, stack):
+    """Those above them, which would not go along, are not asked."""
+    built = zoo.build(f"16x16x1/folder({folder}, levels=1)/fc3+kl")
+    assert built.level(1).code_shape == (4, 4, 4)
+    assert same(stack.level(1), built.level(1))
+    with pytest.raises(SpecError, match="fc2 was trained for images of 8x8x1"):
+        zoo.build(f"16x16x1/folder({folder})/fc3+kl")
+
+
 def test_new_levels_have_fresh_weights_by_seed(folder):
     one, again, other = (zoo.build(f"folder({folder})/fc1", seed=seed) for seed in (0, 0, 1))
     assert same(one, again)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from zoo import builder
 from zoo.cli import demonstrating, main
+from zoo.data import images
 
 SPEC = "8x8x1/conv2x2x4(width=4, blocks=0)/fc2+wae_mmd"
 STEPS = ("--steps", 3, "--precision", "fp32")
@@ -172,6 +174,7 @@ def test_decode_takes_any_file_of_codes(run, tmp_path):
     [
         ({"codes": torch.zeros(3, 5)}, "decodes floating-point ones of (2,)"),
         ({"codes": torch.zeros(3, 2, dtype=torch.int64)}, "decodes floating-point ones of (2,)"),
+        ({"codes": torch.full((3, 2), torch.nan)}, "holds codes that are not finite"),
         ({"z": torch.zeros(3, 2)}, "holds no tensor 'codes'"),
     ],
 )
@@ -179,6 +182,41 @@ def test_decode_refuses_other_codes(run, tmp_path, tensors, said):
     save_file(tensors, tmp_path / "mine.safetensors")
     assert said in zoo("decode", run, tmp_path / "mine.safetensors", "--out", tmp_path / "images", code=1).stderr
     assert not (tmp_path / "images").exists()
+
+
+def test_decoding_replaces_no_images_but_its_own(run, photos, tmp_path):
+    """Decoded images have the names of those that were encoded."""
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, path in enumerate(sorted(photos.rglob("*.png"))[:3]):
+        (flat / f"{number}.png").write_bytes(path.read_bytes())
+    before = {path.name: path.read_bytes() for path in flat.iterdir()}
+    zoo("encode", run, "--data", flat, "--out", tmp_path / "codes")
+    assert "no decoding wrote it" in zoo("decode", run, tmp_path / "codes", "--out", flat, code=1).stderr
+    assert {path.name: path.read_bytes() for path in flat.iterdir()} == before
+    for _ in range(2):
+        zoo("decode", run, tmp_path / "codes", "--out", tmp_path / "back")
+    assert {path.name for path in (tmp_path / "back").iterdir()} == before.keys()
+
+
+def test_what_is_written_is_not_read_as_data(run, photos, tmp_path, monkeypatch):
+    shutil.copytree(photos, tmp_path / "photos")
+    monkeypatch.chdir(tmp_path / "photos")
+    for words in (("train", SPEC, "--steps", 1), ("draw", run), ("encode", run)):
+        said = zoo(*words, "--data", ".", "--out", tmp_path / "photos", code=2).stderr
+        assert "is the folder of the images" in said
+    before = images(".", (1, 8, 8), split="all")
+    zoo("train", SPEC, "--steps", 1, "--data", ".", "--out", "runs/one")
+    zoo("draw", "runs/one", "--data", ".", "--out", "runs/one")
+    assert images(".", (1, 8, 8), split="all").files == before.files
+
+
+def test_a_level_that_is_not_trained_is_the_next(photos, tmp_path):
+    said = zoo("train", SPEC, "--data", photos, "--steps", 1, "--level", 1, "--out", tmp_path / "one").stdout
+    (command,) = said.splitlines()[1:]
+    assert command.split()[:2] == ["zoo", "train"]
+    assert "--level 2" in command
+    assert "zoo eval" not in said
 
 
 def test_decoded_files_stay_in_their_folder(run, tmp_path):
@@ -280,9 +318,11 @@ def test_demo(photos, monkeypatch, tmp_path):
     monkeypatch.setattr(demonstrating, "STEPS", 4)
     (out / "samples.png").unlink()
     assert "--fresh starts again" in zoo("demo", "--out", out, code=1).stderr
-    (out / "mine.txt").write_text("kept")
+    for mine in ("mine.txt", "README.md", "logs/mine.log"):
+        (out / mine).parent.mkdir(exist_ok=True)
+        (out / mine).write_text("kept")
     zoo("demo", "--out", out, "--fresh")
-    assert (out / "mine.txt").is_file()
+    assert all((out / mine).read_text() == "kept" for mine in ("mine.txt", "README.md", "logs/mine.log"))
     assert (out / "config.json").read_bytes() != trained
 
 

@@ -9,7 +9,7 @@ import torch
 
 from zoo import files, registry
 from zoo.builder import build, load
-from zoo.errors import EvaluationError, FileError, RegistryError, SpecError, ZooError
+from zoo.errors import EvaluationError, FileError, RegistryError, SpecError, TrainingError, ZooError
 from zoo.interfaces import Place, Regularizer
 from zoo.posterior import Posterior
 from zoo.spec import parse
@@ -159,6 +159,22 @@ def test_a_report_is_not_put_beside_other_weights(tmp_path):
     with pytest.raises(FileError, match="another stack was saved here meanwhile"):
         files.write_report(tmp_path, {"levels": []}, of=measured)
     assert files.read_report(tmp_path) is None
+
+
+def test_what_is_no_image_and_no_code_is_told():
+    stack = build("8x8x1/conv4x4x3(width=4)/fc2(hidden=[4])")
+    for x in (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.zeros(2, 1, 8, 8).numpy()):
+        with pytest.raises(SpecError, match="images are a float tensor"):
+            stack.encode(x)
+    for z, levels in ((torch.zeros(2, 3), None), (torch.zeros(2, 2), 1), (torch.zeros(2, 4, 4, 4), 1)):
+        with pytest.raises(SpecError, match="codes of"):
+            stack.decode(z, levels)
+    with pytest.raises(SpecError, match="has levels 1 to 2"):
+        stack.decode(torch.zeros(2, 2), -1)
+    with pytest.raises(TrainingError, match="fit takes a stack"):
+        fit("8x8x1/fc2", torch.rand(9, 1, 8, 8))
+    with pytest.raises(TrainingError, match="steps='2': wants a whole number"):
+        fit(stack, torch.rand(9, 1, 8, 8), steps="2")
 
 
 def test_the_home_folder_is_understood(tmp_path, monkeypatch):

@@ -449,6 +449,12 @@ def test_statistics_of_batch_norms_are_averaged_like_the_weights_that_they_go_wi
     assert average.state(layer[1]).keys() == {"1.weight", "1.bias", "1.running_mean", "1.running_var"}
 
 
+def test_the_last_step_has_a_line_of_its_own(tmp_path):
+    train("8x8x1/fc4(hidden=[4])", steps=7, log_every=5, out=tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 5, 7]
+
+
 def test_a_budget_of_time_is_for_learning(tmp_path, monkeypatch):
     """Looks at held-out images take a tenth of it, or are few."""
     look, looks = Validation.look, []

@@ -104,7 +104,7 @@ class Stack(nn.Module):
     def decode(self, z: Tensor, levels: int | None = None) -> Tensor:
         """Codes of the last of the first ``levels`` levels to images (B, C, H, W) in [0, 1]."""
         top = len(self.levels) if levels is None else levels
-        wanted = self.level(top).code_shape if top > 0 else self.input_shape
+        wanted = self.level(top).code_shape if top else self.input_shape
         if z.ndim != 1 + len(wanted) or z.shape[1] != wanted[0]:
             raise SpecError(f"codes of {self.spec} are (B, {', '.join(map(str, wanted))}), got {tuple(z.shape)}")
         return self.to_pixels(z, levels).clamp(0, 1)

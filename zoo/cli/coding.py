@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zoo.stack import Stack
 
 CODES, FILES = "codes.safetensors", "files.json"
-DECODED = "decoded.json"  # names the images of a folder that `zoo decode` wrote
+WRITER = "stackzoo"  # what a PNG file of ours says that it was written by
 LARGEST_LIST = 2**30  # bytes of files.json: the names of some ten million images
 BATCH = 256
 LONGEST_STEM = 200  # bytes; file systems take 255, and a number and an ending are to come
@@ -93,14 +93,22 @@ def decode(folder: Path, codes: Path, out: Path) -> None:
 
 
 def _make_room(out: Path, names: list[str]) -> None:
-    """Refuse to replace images that are not an earlier decoding's, as those that were encoded."""
-    from zoo import files
+    """The folder, which has no files of these names but those that an earlier decoding wrote: others are not replaced,
+    as those that were encoded."""
+    out.mkdir(parents=True, exist_ok=True)
+    for path in (out / name for name in names):
+        if path.exists() and not _is_decoded(path):
+            raise FileError(f"{path} is there already, and no decoding wrote it: choose another --out")
 
-    written = set(_read(out / DECODED).get("images", []))
-    for name in names:
-        if name not in written and (out / name).exists():
-            raise FileError(f"{out / name} is there already, and no decoding wrote it: choose another --out")
-    files.write_json(out / DECODED, {"images": sorted({*written, *names})})
+
+def _is_decoded(path: Path) -> bool:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return bool(image.info.get("Software") == WRITER)
+    except (OSError, SyntaxError):  # no image at all
+        return False
 
 
 def _batches(count: int) -> Iterator[slice]:
@@ -206,8 +214,11 @@ def distinct(stems: Iterable[str], ending: str = ".png") -> list[str]:
 def _write_png(image: Tensor, path: Path) -> None:
     """Write one image (C, H, W) in [0, 1], pixel by pixel."""
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
     if pixels.shape[2] > 4:
         raise EvaluationError(f"a PNG file has 1 to 4 channels, these images have {pixels.shape[2]}")
-    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(path, "PNG")
+    told = PngInfo()
+    told.add_text("Software", WRITER)
+    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(path, "PNG", pnginfo=told)
