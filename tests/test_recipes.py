@@ -117,6 +117,12 @@ def test_a_recipe_of_another_form(recipe, change, problem):
         experiments.read(recipe)
 
 
+def test_a_recipe_of_ones_own_that_lacks_what_its_experiment_asks_for(recipe):
+    recipe.write_text(TINY.replace('"depth"', '"sweep"'))
+    with pytest.raises(RecipeError, match="the experiment 'sweep' asks for 'stage'"):
+        experiments.reproduce(recipe, out=recipe.parent / "out", progress=False)
+
+
 def test_names_that_are_none(recipe):
     with pytest.raises(RecipeError, match="no recipe 'stack-deth'; did you mean 'stack-depth'"):
         experiments.read("stack-deth")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 
 import pytest
 import torch
 
+import zoo
 from zoo import files, registry
 from zoo.builder import build, load
 from zoo.errors import EvaluationError, FileError, RegistryError, SpecError, TrainingError, ZooError
@@ -175,6 +177,10 @@ def test_what_is_no_image_and_no_code_is_told():
         fit("8x8x1/fc2", torch.rand(9, 1, 8, 8))
     with pytest.raises(TrainingError, match="steps='2': wants a whole number"):
         fit(stack, torch.rand(9, 1, 8, 8), steps="2")
+
+
+def test_the_zoo_says_which_it_is():
+    assert zoo.__version__ == files.zoo_version() == version("stackzoo")
 
 
 def test_the_home_folder_is_understood(tmp_path, monkeypatch):

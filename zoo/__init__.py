@@ -72,9 +72,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version  # takes as long as all else here
-
-        return version("stackzoo")
+        return import_module("zoo.release").zoo_version()
     if name not in _HOMES:
         raise AttributeError(f"module 'zoo' has no attribute {name!r}")
     value = getattr(import_module(f"zoo.{_HOMES[name]}"), _OTHER_NAMES.get(name, name))

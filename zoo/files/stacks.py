@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from zoo.files.paths import expanded
 from zoo.files.texts import CARD, CONFIG, REPORT, write_json
 from zoo.files.weights import write_tensors
 from zoo.files.writing import exchanging, replacing
+from zoo.release import zoo_version
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -137,14 +137,6 @@ def settle(scratch: Path, folder: Path) -> None:
     for stale in [path for path in folder.iterdir() if is_weights(path.name) or path.name in before]:
         if stale.name not in weights:
             stale.unlink()
-
-
-def zoo_version() -> str:
-    """The installed version of the zoo."""
-    try:
-        return version("stackzoo")
-    except PackageNotFoundError:  # run from a checkout that was never installed
-        return "0+unknown"
 
 
 def _write_level(scratch: Path, number: int, weights: dict[str, Tensor]) -> dict[str, Any]:

@@ -59,6 +59,17 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is any checkpoint, sound or not."""
+        return bool(self._all()) or (self.folder / BEST).is_file()
+
+    @property
+    def course(self) -> int:
+        """The course under way, as the name of the last checkpoint says; 0 without any."""
+        found = self._all()
+        return int(found[-1].name.partition("-")[0]) if found else 0
+
     def save(self, checkpoint: Checkpoint, *, best: bool = False) -> Path:
         """Write a checkpoint whole, then let go of those that are no longer wanted."""
         path = self.folder / (BEST if best else _name(checkpoint))

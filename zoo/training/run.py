@@ -209,7 +209,7 @@ class Run:
         """The checkpoint to go on from, put into the stack; None where there is none yet."""
         now = records.describe(self.stacks, self.options, self.material, self.members)
         if not resume:
-            if self._saved(True) is not None:
+            if self.shelf is not None and self.shelf.begun:
                 raise TrainingError(f"{self.where} holds a run already: resume it (--resume), or choose another folder")
             for folder in self._folders() if self.lasting else []:
                 files.check_room(folder)  # now, and not when all is learned
@@ -246,10 +246,10 @@ class Run:
         """The best checkpoint where that is asked for, or where a run was killed before there was another."""
         if self.shelf is None:
             return None
-        last, best = self.shelf.load("last", self.reporter.warn), self.shelf.load("best")
         if resume != "best":
-            return last or best
-        if last is not None and best is not None and best.course < last.course:
+            return self.shelf.load("last", self.reporter.warn) or self.shelf.load("best")
+        best = self.shelf.load("best")
+        if best is not None and best.course < self.shelf.course:
             self.reporter.warn(
                 f"the best checkpoint of {self.where} is of a course before the one under way, which begins again"
             )
