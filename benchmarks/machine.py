@@ -7,19 +7,23 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
 import torch
 
 PACKAGES = ("stackzoo", "torch", "torchvision", "timm", "accelerate", "safetensors", "pluggy", "click")
 
 
 def machine() -> dict[str, str | int | float | None]:
-    """The processor and its vector instructions, the cores this process may use, the system, and who else wants one."""
+    """The processor and its vector instructions, the cores this process may use, the system, and how many others use.
+
+    The last is measured over a second: an average load would still count the benchmark that has just ended.
+    """
     return {
         "processor": _processor(),
         "vectors": torch.backends.cpu.get_cpu_capability(),  # virtual machines name no model: AVX2 has no bf16, say
         "cores": cores(),
         "system": f"{platform.system()} {platform.machine()}",
-        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+        "load": round(sum(psutil.cpu_percent(interval=1, percpu=True)) / 100, 1),
     }
 
 
