@@ -23,7 +23,7 @@ import zoo
 from benchmarks.rows import Row
 from benchmarks.stepping import step_of, stepping
 from zoo.data import images
-from zoo.training import loop
+from zoo.training import looks
 from zoo.training.objectives import LevelInCodes, LevelInPixels, WholeStack
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Case:
 
 def run() -> list[Row]:
     """Milliseconds of a step beside its operations, and ratios of times beside those of operations."""
-    at_the_end = patch.object(loop, "VALIDATIONS", 1)  # and not between steps
+    at_the_end = patch.object(looks, "VALIDATIONS", 1)  # and not between steps
     with tempfile.TemporaryDirectory() as cache, patch.dict(os.environ, ZOO_CACHE=cache), at_the_end:
         return [row for spec, batch_size in CASES for row in _rows(spec, batch_size)]
 

@@ -18,12 +18,13 @@ def machine() -> dict[str, str | int | float | None]:
 
     The last is measured over a second: an average load would still count the benchmark that has just ended.
     """
+    shares = psutil.cpu_percent(interval=1, percpu=True)
     return {
         "processor": _processor(),
         "vectors": torch.backends.cpu.get_cpu_capability(),  # virtual machines name no model: AVX2 has no bf16, say
         "cores": cores(),
         "system": f"{platform.system()} {platform.machine()}",
-        "load": round(sum(psutil.cpu_percent(interval=1, percpu=True)) / 100, 1),
+        "busy": round(sum(share for core, share in enumerate(shares) if core in _own()) / 100, 1),
     }
 
 
@@ -40,5 +41,9 @@ def _processor() -> str:
 
 
 def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many this process may use."""
+    return len(_own())
+
+
+def _own() -> set[int]:
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))

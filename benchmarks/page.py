@@ -16,8 +16,8 @@ RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 HEAD = """# Performance
 
-Every number is measured in turn with a reference, the *anchor*, in the same run. *ratio* is the median over
-neighbouring pairs of measurements, *bar* the limit that it has to keep.
+Every number stands beside a reference, the *anchor*, of the same run. Where both are measured in turn, *ratio* is the
+median over neighbouring pairs of measurements, else that of the two numbers; *bar* is the limit that it has to keep.
 `python -m benchmarks NAME --json benchmarks/results/NAME.json` measures again, `python -m benchmarks --page` makes
 this page of what lies in [benchmarks/results](../benchmarks/results); nothing on it is written by hand.
 """
@@ -63,7 +63,6 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
 def _measured_on(kept: Mapping[str, Any]) -> str:
     machine, versions = kept["machine"], kept["versions"]
     vectors = f" with {machine['vectors']}" if "vectors" in machine else ""
-    load = machine.get("load")
-    busy = "" if load is None else f", of which {load:.1f} were busy when it began"
+    busy = f", of which others used {machine['busy']:.1f} when it began" if "busy" in machine else ""
     used = ", ".join(f"{name} {versions[name]}" for name in ("python", "torch") if name in versions)
     return f"{machine['processor']}{vectors}, {machine['cores']} cores{busy}; {used}."

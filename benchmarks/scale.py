@@ -182,14 +182,14 @@ def main(place: str, steps: str, resume: str) -> None:
     from benchmarks.stepping import step_of, stepping
     from zoo.codes import encode
     from zoo.data import images
-    from zoo.training import loop
+    from zoo.training import looks
     from zoo.training.processes import Processes, several_on_cpus
 
     folder, count = Path(place), int(steps)
     rank = int(os.environ["RANK"])
     (folder / f"rank-{rank}").write_text(str(os.getpid()), "ascii")
     if count == LONG_STEPS:
-        loop.VALIDATIONS = LONG_STEPS // BEFORE  # its checkpoints are early
+        looks.VALIDATIONS = LONG_STEPS // BEFORE  # its checkpoints are early
     data, held = (images("sample", (1, 28, 28), split=split) for split in ("train", "test"))
     data, held = data.subset(slice(0, POOL)), held.subset(slice(0, HELD))
     stack = zoo.build(SPEC)

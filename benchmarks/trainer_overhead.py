@@ -2,7 +2,8 @@
 
 The loop by hand (``by_hand``) has the level's own stage and terms, fused AdamW, the cosine schedule with its warm-up,
 clipping, the running average and a look at the loss now and then; no progress, validation, history or checkpoint. It
-takes every step into its average, as people write it; the trainer's takes every fourth once the run is not young.
+takes as many steps into its average as the trainer does, every fourth once the run is not young, and like the trainer
+it goes through the gradients a second time, to clip them, only where they are too long (on a CPU).
 
 Both run in one process, in turn: an optimiser hook stops ``zoo.fit`` after every block of a few steps, and the loop by
 hand takes as many. The ratio is the median over the blocks of the two neighbours' ratio, and a row beside it gives its
@@ -36,7 +37,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 import zoo
 from benchmarks.rows import Row
 from zoo.data import images
-from zoo.training.loop import VALIDATIONS
+from zoo.training.averaging import EVERY, YOUNG
+from zoo.training.looks import VALIDATIONS
 from zoo.training.players import ADAMW_BETAS
 
 if TYPE_CHECKING:
@@ -130,10 +132,14 @@ def by_hand(level: Level, items: Tensor, *, batch_size: int, steps: int) -> Iter
             group["lr"] = rate
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if norm.device.type != "cpu" or norm > CLIP:
+            torch.nn.utils.clip_grads_with_norm_(parameters, CLIP, norm)
         optimizer.step()
-        with torch.no_grad():
-            torch._foreach_lerp_(averages, parameters, 1 - min(EMA, (1 + step) / (10 + step)))
+        steps = 1 if step < YOUNG else EVERY
+        if step % steps == 0:
+            with torch.no_grad():
+                torch._foreach_lerp_(averages, parameters, 1 - min(EMA, (1 + step) / (10 + step)) ** steps)
         yield
 
 

@@ -199,6 +199,29 @@ def test_decoding_replaces_no_images_but_its_own(run, photos, tmp_path):
     assert {path.name for path in (tmp_path / "back").iterdir()} == before.keys()
 
 
+def test_encoding_replaces_no_files_json_but_its_own(run, photos, tmp_path):
+    for others in ('{"files": ["mine"]}', "[1, 2]", "no JSON"):
+        (tmp_path / "files.json").write_text(others)
+        said = zoo("encode", run, "--data", photos, "--out", tmp_path, code=1).stderr
+        assert "no encoding wrote it" in said
+        assert (tmp_path / "files.json").read_text() == others
+        assert {path.name for path in tmp_path.iterdir()} == {"files.json"}
+    for _ in range(2):
+        zoo("encode", run, "--data", photos, "--out", tmp_path / "codes")
+
+
+def test_codes_never_have_the_names_of_others(run, photos, tmp_path, monkeypatch):
+    """An encoding that is stopped between its two files leaves codes without names, not with those of the last one."""
+    zoo("encode", run, "--data", photos, "--out", tmp_path)
+
+    def stopped(path, value):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("zoo.files.write_json", stopped)
+    zoo("encode", run, "--data", photos, "--split", "test", "--out", tmp_path, code=130)
+    assert {path.name for path in tmp_path.iterdir()} == {"codes.safetensors"}
+
+
 def test_what_is_written_is_not_read_as_data(run, photos, tmp_path, monkeypatch):
     shutil.copytree(photos, tmp_path / "photos")
     monkeypatch.chdir(tmp_path / "photos")

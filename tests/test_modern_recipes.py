@@ -15,7 +15,7 @@ from zoo import experiments
 from zoo.builder import build
 from zoo.cli import main
 from zoo.errors import RecipeError
-from zoo.experiments import modern as modern_table
+from zoo.experiments import claims
 from zoo.experiments.bench import Bench
 from zoo.experiments.page import Page
 from zoo.networks import architectures
@@ -188,15 +188,43 @@ class TestClaims:
             ({"column": "accuracy", "stack": "a", "over": "b", "most": 1.5}, "refuted", "0.8 and 0.4: 2.000 times"),
             ({"column": "MSE", "stack": "a", "most": 0.01}, "confirmed", "0.004"),
             ({"column": "accuracy", "stack": ["b", "a", "c"], "least": 0.5}, "confirmed", "a: 0.8"),
-            ({"column": "accuracy", "stack": "a", "over": "c", "least": 1.0}, "open", modern_table.MISSING),
-            ({"column": "accuracy", "stack": "c", "least": 0.5}, "open", modern_table.MISSING),
+            ({"column": "accuracy", "stack": "a", "over": "c", "least": 1.0}, "open", claims.MISSING),
+            ({"column": "accuracy", "stack": "c", "least": 0.5}, "open", claims.MISSING),
+            ({"column": "MSE", "stack": ["a", "b"], "most": 0.1}, "confirmed", "b: 0.003"),
+            ({"column": "MSE", "stack": "a", "most": 0.1, "data": "cifar10"}, "open", "it is about cifar10"),
+            (
+                {"column": "MSE", "stack": "a", "most": 0.1, "all": True},
+                "open",
+                "it takes all training images, and these were 300",
+            ),
         ],
     )
     def test_are_judged_by_the_numbers(self, tmp_path, claim, verdict, evidence):
-        page = Page("Title", tmp_path, {})
-        rows = {"a": {"accuracy, judge": 0.8, "MSE": 0.004}, "b": {"accuracy, judge": 0.4}, "c": {}}
-        modern_table._claims(page, rows, "judge", [{"text": "it is so"} | claim])
+        page, told = Page("Title", tmp_path, {}), {"text": "it is so"} | claim
+        rows = {"a": {"accuracy, judge": 0.8, "MSE": 0.004}, "b": {"accuracy, judge": 0.4, "MSE": 0.003}, "c": {}}
+        bench = Bench(modern(images=300, claims=[told]), "sample", tmp_path / "out", progress=False)
+        claims.judge(page, rows, "judge", bench)
         assert [(one.verdict, one.evidence) for one in page.claims] == [(verdict, evidence)]
+
+    @pytest.mark.parametrize(
+        ("change", "problem"),
+        [
+            ({"lest": 1.3}, "there is no 'lest'; did you mean 'least'"),
+            ({"least": "1.3"}, "least cannot be '1.3'"),
+            ({"column": "MES"}, "there is no column 'MES'; did you mean 'MSE'"),
+            ({"stack": "base line"}, "there is no stack 'base line'; did you mean 'baseline'"),
+            ({"over": "base"}, "there is no stack 'base'"),
+            ({"least": None}, "says neither 'least' nor 'most'"),
+            ({"text": None}, "has no 'text'"),
+        ],
+    )
+    def test_that_cannot_be_judged_are_refused_before_anything_is_trained(self, tmp_path, change, problem):
+        claim = {"text": "it is so", "column": "MSE", "stack": "baseline", "least": 1.0} | change
+        claim = {key: value for key, value in claim.items() if value is not None}
+        recipe = replace(modern(claims=[claim]), quick=False)
+        with pytest.raises(RecipeError, match=problem):
+            experiments.reproduce(recipe, out=tmp_path / "out", progress=False)
+        assert not (tmp_path / "out" / "runs").exists()
 
 
 @pytest.mark.parametrize("name", ["pretrained-encoders", "feature-layers"])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import time
 import tomllib
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +18,12 @@ import zoo
 from zoo import experiments
 from zoo.cli import main
 from zoo.data import images
-from zoo.errors import DataError, EvaluationError, RecipeError
+from zoo.errors import DataError, EvaluationError, RecipeError, SpecError
 from zoo.evaluation import classifier
-from zoo.experiments.bench import Bench
+from zoo.experiments.bench import Bench, at
 from zoo.experiments.page import Page, written
 from zoo.experiments.reproducing import EXPERIMENTS
+from zoo.experiments.runs import Took, finished
 
 ROOT = Path(__file__).parent.parent
 TINY = """
@@ -109,6 +113,9 @@ def test_recipes_come_with_the_package():
         (('data = "sample"', ""), "the field 'data' is missing"),
         (('data = "sample"', "data = 5"), "data is 5, not a text"),
         (('title = "Depth"', "title = "), "cannot be read as TOML"),
+        (("[settings]", "[quick]\nname = 'x'\n[settings]"), r"\[quick\]: there is no field 'name'"),
+        (("[settings]", "[quick.settigns]\nx = 1\n[settings]"), r"\[quick\]: there is no field 'settigns'"),
+        (('one = "8x8x1/conv6(width=4, blocks=0)"', "one = 3"), "stacks: one is 3, not a text"),
     ],
 )
 def test_a_recipe_of_another_form(recipe, change, problem):
@@ -117,10 +124,33 @@ def test_a_recipe_of_another_form(recipe, change, problem):
         experiments.read(recipe)
 
 
-def test_a_recipe_of_ones_own_that_lacks_what_its_experiment_asks_for(recipe):
-    recipe.write_text(TINY.replace('"depth"', '"sweep"'))
-    with pytest.raises(RecipeError, match="the experiment 'sweep' asks for 'stage'"):
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (('"depth"', '"sweep"'), "the experiment 'sweep' asks for the setting 'doubled'"),
+        (("penalty = 1.19", ""), "the experiment 'depth' asks for the setting 'penalty', which is missing"),
+        (("penalty = 1.19", "penalty = 1.19\npenalties = 2"), "no setting 'penalties'; did you mean 'penalty'"),
+        (("penalty = 1.19", "penalty = '1.19'"), "the setting penalty is '1.19', not a number"),
+        (("held_out = 50", "held_out = true"), "the setting held_out is True, not a number"),
+        (('two = "8x8x1', 'deux = "8x8x1'), "the experiment 'depth' asks for a stack called 'two'"),
+    ],
+)
+def test_a_recipe_of_ones_own_is_looked_through_before_anything_is_trained(recipe, change, problem):
+    recipe.write_text(TINY.replace(*change))
+    with pytest.raises(RecipeError, match=problem):
         experiments.reproduce(recipe, out=recipe.parent / "out", progress=False)
+    assert not (recipe.parent / "out").exists()
+
+
+def test_a_quick_run_of_a_recipe_that_says_nothing_of_one(recipe):
+    with pytest.raises(RecipeError, match=r"has no table \[quick\]"):
+        experiments.read(recipe, quick=True)
+
+
+def test_a_number_of_the_source_that_is_not_told(recipe):
+    read = experiments.read(recipe)
+    assert read.told("error", "two", 1) == 0.75
+    assert [read.told(*keys) for keys in (("error", "two", 2), ("error", "three", 0), ("nats",))] == [None] * 3
 
 
 def test_names_that_are_none(recipe):
@@ -150,7 +180,7 @@ def test_a_recipe_from_the_command_line_and_again(recipe, tmp_path):
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
 
     weights = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/*.safetensors")}
-    assert len(weights) == 9  # of five runs
+    assert len(weights) == 10  # of six runs
     again = runner.invoke(main, ["reproduce", str(recipe), "--out", str(out)])
     assert again.exit_code == 0, again.output
     assert {path: path.stat().st_mtime_ns for path in out.glob("runs/*/*.safetensors")} == weights
@@ -159,7 +189,90 @@ def test_a_recipe_from_the_command_line_and_again(recipe, tmp_path):
     recipe.write_text(TINY.replace("steps = 3", "steps = 4"))
     other = runner.invoke(main, ["reproduce", str(recipe), "--out", str(out)])
     assert other.exit_code == 1
-    assert "holds the runs of another recipe" in other.output
+    assert "is a run of another options than what is asked now" in other.output
+    recipe.write_text(TINY.replace("Tiny.", "Told in other words.").replace("penalty = 1.19", "penalty = 1.2"))
+    again = runner.invoke(main, ["reproduce", str(recipe), "--out", str(out)])
+    assert again.exit_code == 0, again.output
+    assert {path: path.stat().st_mtime_ns for path in out.glob("runs/*/*.safetensors")} == weights
+    assert f"command: zoo reproduce {recipe}\n" in (out / "report.md").read_text()
+
+
+def test_without_numbers_of_a_source(recipe, tmp_path):
+    recipe.write_text(TINY.partition("[reference.error]")[0])
+    page = experiments.reproduce(recipe, out=tmp_path / "out", progress=False)
+    rows = page.tables["Error and time, level by level"]
+    assert {(row["the source's"], row["the source's share"]) for row in rows} == {(None, None)}
+
+
+def test_what_lies_in_a_folder_is_not_replaced(recipe, tmp_path):
+    zoo.build("8x8x1/fc2").save(tmp_path / "stack")
+    before = {path: path.read_bytes() for path in (tmp_path / "stack").iterdir()}
+    with pytest.raises(RecipeError, match="holds other files, which might be replaced"):
+        experiments.reproduce(recipe, out=tmp_path / "stack", progress=False)
+    assert {path: path.read_bytes() for path in (tmp_path / "stack").iterdir()} == before
+
+
+class TestRuns:
+    """What is kept of them under their names."""
+
+    @pytest.fixture
+    def bench(self, recipe, tmp_path):
+        return Bench(experiments.read(recipe), None, tmp_path / "out", progress=False)
+
+    def test_are_of_what_was_asked(self, bench, tmp_path):
+        first = bench.train("a b", "8x8x1/fc2(hidden=[4])")
+        assert bench.train("a b", "8x8x1/fc2(hidden=[4])").seconds == first.seconds
+        for name, spec, options, other in (
+            ("a b", "8x8x1/fc3(hidden=[4])", {}, "stack"),
+            ("a+b", "8x8x1/fc3(hidden=[4])", {}, "stack"),  # the same folder
+            ("a b", "8x8x1/fc2(hidden=[4])", {"lr": 1e-4}, "options"),
+            ("a b", "8x8x1/fc2(hidden=[4])", {"data": images("sample", (1, 8, 8))}, "data"),
+        ):
+            with pytest.raises(RecipeError, match=f"is a run of another {other} than"):
+                bench.train(name, spec, **options)
+
+    def test_are_of_the_files_that_were_brought(self, tmp_path):
+        (tmp_path / "run.json").write_text("{}")
+        with Took(tmp_path, {"files": {"encoder": "0f"}}).part():
+            pass
+        with pytest.raises(RecipeError, match="is a run of another files than"):
+            Took(tmp_path, {"files": {"encoder": "1f"}})
+        assert Took(tmp_path, {"files": {}}).finished  # it is measured without them
+
+    def test_stand_on_those_below(self, bench):
+        below = bench.train("below", "8x8x1/fc4(hidden=[4])")
+        on = f"{at(below.folder)}/fc2(hidden=[4])"
+        first = bench.train("on", on)
+        assert bench.train("on", on).seconds == first.seconds
+        shutil.rmtree(below.folder)
+        bench.train("below", "8x8x1/fc4(hidden=[4])", lr=1e-4)
+        with pytest.raises(RecipeError, match="is a run of another levels below than"):
+            bench.train("on", on)
+
+    def test_have_places_within_the_folder(self, bench):
+        assert [bench.place(name).relative_to(bench.folder).as_posix() for name in ("../../x", "β = 4", "rate-0.001")] \
+            == ["runs/x", "runs/β-4", "runs/rate-0.001"]  # fmt: skip
+        with pytest.raises(RecipeError, match="has no letter or digit"):
+            bench.place("..")
+
+    def test_that_are_interrupted_have_taken_both_parts(self, tmp_path):
+        (tmp_path / "run.json").write_text("{}")
+        for end in (KeyboardInterrupt, None):
+            took = Took(tmp_path, {"steps": 3})
+            before = took.seconds
+            with suppress(KeyboardInterrupt), took.part():
+                time.sleep(0.02)
+                if end:
+                    raise end
+            kept = Took(tmp_path, {"steps": 3})
+            assert kept.seconds == took.seconds >= before + 0.02
+            assert kept.finished == finished(tmp_path) == (end is None)
+
+    def test_that_were_not_begun_leave_nothing(self, bench):
+        with pytest.raises(SpecError):
+            bench.train("wrong", "8x8x1/nothing")
+        assert not bench.place("wrong").exists()
+        bench.train("wrong", "8x8x1/fc2(hidden=[4])")
 
 
 def test_an_error_is_that_of_the_whole_test_set(recipe, tmp_path):

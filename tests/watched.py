@@ -17,7 +17,7 @@ from zoo.builder import build
 from zoo.cache import making
 from zoo.interfaces import Regularizer
 from zoo.stack import Stack
-from zoo.training import fit, precision
+from zoo.training import fit, looks, precision
 from zoo.training import loop as loops
 from zoo.training import run as runs
 from zoo.training.players import Player
@@ -106,7 +106,7 @@ def train(recipe: Recipe, folder: Path, kill=None, *, process=0, resume=None, sh
     os.environ["ZOO_CACHE"] = str(folder / "cache")
     os.fsync = lambda handle: None  # the system outlives what a signal kills
     torch.manual_seed(os.getpid())  # nothing may depend on the state that a process starts in
-    loops.SAVE_EVERY, loops.VALIDATIONS, making.SHARD_BYTES = recipe.save_every, 2, SHARD_BYTES
+    loops.SAVE_EVERY, looks.VALIDATIONS, making.SHARD_BYTES = recipe.save_every, 2, SHARD_BYTES
     runs.trackers = lambda **_: []  # TensorBoard writes when it likes
     precision.gains = lambda device: recipe.gains[min(process, len(recipe.gains) - 1)]
     watch = Watch(folder, kill, shots)

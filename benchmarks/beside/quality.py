@@ -5,7 +5,8 @@ is measured alike on the 1,000 test images: the mean squared error of reconstruc
 unbiased KID of as many samples from the prior, the median of five draws, by the features of a small classifier trained
 on the same images (``zoo.evaluation.classifier``). A budget is a run of its own, as its schedule ends with it, with a
 cache of its own, so that it encodes what it learns from; those that were not good enough are not counted, as somebody
-who trains again knows the number.
+who trains again knows the number. The goal is what pythae's comes to at the end of its epochs, and ours is the first of
+several runs to be as good, so what luck there is in samples speaks for ours.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from benchmarks.beside.networks import SHAPES, loss, stack, vae
 from benchmarks.peak import watched
 from benchmarks.stepping import step_of, stepping
 from zoo.data import images
-from zoo.training import loop
+from zoo.training import looks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +75,7 @@ def in_zoo(model: Any, data: Tensor, batch_size: int, *, precision: str = "auto"
     """Train for as many steps with ``zoo.fit``, one validation on few images included."""
     side = data.shape[-1]
     held = images(data[:16], SHAPES[side])
-    with patch.object(loop, "VALIDATIONS", 1):
+    with patch.object(looks, "VALIDATIONS", 1):
         zoo.fit(stack(side, model), images(data, SHAPES[side]), val=held, batch_size=batch_size, lr=LR,
                 steps=len(data) // batch_size, precision=precision, progress=False)  # fmt: skip
 

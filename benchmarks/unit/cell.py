@@ -187,7 +187,7 @@ def sampled(stack: Stack, codes: Codes, bench: Bench) -> dict[str, Any]:
     """How far images are from real ones that are decoded from draws of N(0, I), and of three closer laws.
 
     ``folded`` is N(0, I) with each number's own mean and deviation, ``normal`` one with their covariance, and ``there_
-    and_back`` the draws of the images' own posteriors: no law of codes gives better samples from this decoder.
+    and_back`` the draws of the images' own posteriors: what the blur of the code alone costs.
     """
     count, draws = bench.size.samples, codes.draws
     noise = torch.randn(count, draws.shape[1], generator=stream(0, "samples"))

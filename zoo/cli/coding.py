@@ -45,6 +45,7 @@ def encode(folder: Path, data: str, split: str, level: int | None, out: Path) ->
     from zoo.data import images
 
     check_apart(out, data)
+    _check_free(out)
     folder = builder.locate(folder).folder
     stack = loaded(folder, part="encoder")
     if level is not None and level > len(stack.levels):
@@ -56,6 +57,7 @@ def encode(folder: Path, data: str, split: str, level: int | None, out: Path) ->
             batches.append(stack.encode(shown.batch(part).to(stack.device), level).float().cpu())
             bar.update(len(batches[-1]))
     tensors = {"codes": torch.cat(batches)} | ({} if shown.labels is None else {"labels": shown.labels})
+    (out / FILES).unlink(missing_ok=True)  # whatever happens now, it says nothing of other codes
     files.write_tensors(out / CODES, tensors)
     files.write_json(out / FILES, _told(shown, stack, folder, level or len(stack.levels)))
     click.echo(f"{len(shown):,} codes of {' x '.join(map(str, tensors['codes'].shape[1:]))} numbers are in {out}.")
@@ -90,6 +92,18 @@ def decode(folder: Path, codes: Path, out: Path) -> None:
                 _write_png(image, out / name)
                 bar.update()
     click.echo(f"{len(z):,} images are in {out}.")
+
+
+def _check_free(out: Path) -> None:
+    """Refuse to replace a files.json that says nothing of codes: it is somebody else's."""
+    if not (out / FILES).is_file():
+        return
+    try:
+        told = _read(out / FILES)
+    except FileError:
+        told = {}
+    if "weights" not in told or "fingerprint" not in told:
+        raise FileError(f"{out / FILES} is there already, and no encoding wrote it: choose another --out")
 
 
 def _make_room(out: Path, names: list[str]) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import platform
 import re
-from dataclasses import asdict, dataclass
-from functools import cached_property
+import shlex
 from importlib.metadata import version
-from statistics import median
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +19,10 @@ from zoo.errors import RecipeError
 from zoo.evaluation import classifier, pca
 from zoo.evaluation.protocol import measuring
 from zoo.experiments.page import Page
+from zoo.experiments.runs import Run, Took, finished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -34,44 +33,11 @@ if TYPE_CHECKING:
 AT_ONCE = 250
 SMALL = 1, 8, 8
 """The shape in which images are looked at to see that they are there."""
+TIMED = 4
+"""Batches that encoding is timed on."""
 COMPONENTS_FROM = 20_000
 """Images that principal components are found from, at most."""
-TOOK = "took.json"  # beside a finished run: how long it took
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished training.
-
-    Args:
-        name: in its experiment.
-        stack: as it was saved.
-        folder: where.
-        batch_size: images a step.
-        seconds: from the beginning to the saved stack; where it was interrupted, what came after.
-    """
-
-    name: str
-    stack: Stack
-    folder: Path
-    batch_size: int
-    seconds: float
-
-    @cached_property
-    def history(self) -> list[dict[str, Any]]:
-        """The lines of its history, in order."""
-        text = (self.folder / training.HISTORY).read_text("utf-8")
-        return [json.loads(line) for line in text.splitlines()]
-
-    def curve(self, level: int) -> list[tuple[int, float, float]]:
-        """Steps, seconds and the squared error in pixels on held-out images, as one level learned."""
-        found = [line for line in self.history if line["level"] == level and "mse" in line.get("val", {})]
-        return [(line["step"], line["seconds"], line["val"]["mse"]) for line in found]
-
-    def step_seconds(self, level: int) -> float:
-        """The median time of one step of a level; NaN where the run was too short to tell."""
-        rates = [line["images_per_second"] for line in self.history if line["level"] == level and "loss" in line]
-        return self.batch_size / median(rates) if rates else float("nan")
+RECIPE = "recipe.json"  # which recipe a folder is of
 
 
 class Bench:
@@ -79,57 +45,115 @@ class Bench:
 
     Args:
         recipe: what is carried out.
-        data: images to train and measure on.
+        data: images to train and measure on; the recipe's where None.
         folder: for runs and the page.
         progress: show bars.
         brought: files that the recipe asks for, by name.
         only: names of stacks to train; all where there are none.
 
     Raises:
-        RecipeError: the folder holds the runs of another recipe or of other data.
+        RecipeError: the folder holds the runs of another recipe or of other data, or other files.
     """
 
     def __init__(
-        self, recipe: Recipe, data: str, folder: Path, *, progress: bool, brought: Mapping[str, Path] | None = None,
+        self,
+        recipe: Recipe,
+        data: str | None,
+        folder: Path,
+        *,
+        progress: bool,
+        brought: Mapping[str, Path] | None = None,
         only: Sequence[str] = (),
-    ) -> None:  # fmt: skip
-        self.recipe, self.data, self.folder, self.progress = recipe, data, folder, progress
+    ) -> None:
+        self.recipe, self.data, self.folder, self.progress = recipe, data or recipe.data, folder, progress
+        self.chosen = data is not None
+        """The images are not simply those of the recipe."""
         self.brought, self.only = dict(brought or {}), tuple(only)
-        wanted = {key: value for key, value in asdict(recipe).items() if key != "files" or value}
-        told = json.loads(json.dumps({"recipe": wanted, "data": data}))
-        path = folder / "recipe.json"
+        files.write_json(folder / RECIPE, self._checked_folder())
+
+    def _checked_folder(self) -> dict[str, Any]:
+        """What is told of a folder: that it is this recipe's. Another's is left alone, and one with other files."""
+        recipe, path = self.recipe, self.folder / RECIPE
+        told = {"recipe": recipe.name, "experiment": recipe.experiment, "data": self.data, "quick": recipe.quick}
         if path.is_file() and files.read_json(path) != told:
             raise RecipeError(
-                f"{folder} holds the runs of another recipe, of other data or of an earlier state of {recipe.name}: "
-                "choose another folder (--out), or remove it"
+                f"{self.folder} holds the runs of another recipe or of other data: choose another folder (--out), or "
+                "remove it"
             )
-        files.write_json(path, told)
+        if not path.is_file() and self.folder.is_dir() and any(self.folder.iterdir()):
+            raise RecipeError(
+                f"{self.folder} holds other files, which might be replaced: choose a folder (--out) that is empty or "
+                "not there yet"
+            )
+        return told
 
     def train(
-        self, name: str, stack: str | Callable[[], Stack], *, data: str | Images | None = None, **options: Any
+        self,
+        name: str,
+        stack: str | Run,
+        *,
+        data: str | Images | None = None,
+        change: Callable[[Stack], None] | None = None,
+        **options: Any,
     ) -> Run:
         """Train a stack, or take it as it was trained before under this name.
 
         Args:
-            name: of the run; its folder is ``runs/NAME``.
-            stack: its spec, or what gives the stack to be trained on.
+            name: of the run; its folder is ``runs/NAME``, less what no path should have.
+            stack: its spec, with files by their names in braces; or a run whose stack is trained on.
             data: other images than the experiment's.
+            change: done to the stack before it is trained.
             **options: of ``zoo.fit``, over those of the recipe.
+
+        Raises:
+            RecipeError: the run of this name is of another stack or of other data, files or options.
         """
-        folder = self.folder / "runs" / name
+        folder = self.place(name)
         budgets = ("epochs", "steps", "minutes")
         chosen = {key: value for key, value in self.recipe.training.items()
                   if key not in budgets or not any(budget in options for budget in budgets)}  # fmt: skip
         chosen |= options
-        if not self.finished(name):
-            began = perf_counter()
-            fresh = builder.build(stack, seed=chosen.get("seed", 0)) if isinstance(stack, str) else stack()
-            kept, held = self._divided(fresh, data)
-            begun = (folder / training.RUN).is_file()
-            training.fit(fresh, kept, val=held, out=folder, resume=begun, progress=self.progress, **chosen)
-            files.write_json(folder / TOOK, {"seconds": perf_counter() - began})
-        seconds = files.read_json(folder / TOOK)["seconds"]
-        return Run(name, builder.load(folder), folder, chosen.get("batch_size", 64), seconds)
+        took = Took(folder, self._asked(stack, data, chosen, changed=change is not None))
+        if not took.finished:
+            with took.part():
+                made = (
+                    builder.load(stack.folder)
+                    if isinstance(stack, Run)
+                    else builder.build(self.filled(stack), seed=chosen.get("seed", 0))
+                )
+                if change is not None:
+                    change(made)
+                kept, held = self._divided(made, data)
+                begun = (folder / training.RUN).is_file()
+                training.fit(made, kept, val=held, out=folder, resume=begun, progress=self.progress, **chosen)
+        return Run(builder.load(folder), folder, chosen.get("batch_size", 64), took.seconds)
+
+    def place(self, name: str) -> Path:
+        """The folder of a run by its name.
+
+        Raises:
+            RecipeError: nothing of the name can be part of a path.
+        """
+        if not as_file(name):
+            raise RecipeError(f"{self.recipe.name}: a run called {name!r} has no letter or digit to be kept under")
+        return self.folder / "runs" / as_file(name)
+
+    def _asked(
+        self, stack: str | Run, data: str | Images | None, options: Mapping[str, Any], *, changed: bool
+    ) -> dict[str, Any]:
+        """What decides about a run, wherever its folder lies."""
+        spec = at(stack.folder) if isinstance(stack, Run) else stack
+        below = [Path(json.loads(path)) for path in re.findall(r'(?<=folder\()"(?:[^"\\]|\\.)*"', spec)]
+        for number, path in enumerate(below):
+            spec = spec.replace(json.dumps(str(path)), f"({number})")
+        return {
+            "stack": spec,
+            "levels below": [[level["sha256"] for level in files.read_config(path)["levels"]] for path in below],
+            "data": (data or self.data) if isinstance(data, str | None) else data.fingerprint,
+            "choice of images": [self.recipe.settings.get(name) for name in ("images", "held_out")],
+            "options": dict(options) | ({"changed": True} if changed else {}),
+            "files": {name: files.sha256(path) for name, path in self.brought.items() if f"{{{name}}}" in spec},
+        }
 
     def missing(self, text: str) -> list[str]:
         """The files that a spec, or the name of a classifier, asks for and that are not here."""
@@ -143,13 +167,25 @@ class Bench:
 
     def finished(self, name: str) -> bool:
         """Whether a run of this name is over."""
-        return (self.folder / "runs" / name / TOOK).is_file()
+        return finished(self.place(name))
 
     def encode(self, stage: str) -> None:
         """Have the codes of the images in the cache, so that the time of no run includes them."""
         stack = builder.build(stage)
         kept, _ = self._divided(stack, None)
         codes.encode(stack, images(kept, stack.input_shape), levels=len(stack.levels), coding=codes.Coding())
+
+    def encoding_seconds(self, stack: Stack, levels: int) -> float:
+        """How long it takes to encode all images that the experiment learns from, once, by the first levels."""
+        kept, _ = self._divided(stack, None)
+        shown = images(kept, stack.input_shape, split="train")
+        x = shown.batch(spread(shown, AT_ONCE)).to(stack.device)
+        with measuring(stack):
+            stack.encode(x, levels)
+            start = perf_counter()
+            for _ in range(TIMED):
+                stack.encode(x, levels).sum().item()
+        return (perf_counter() - start) / TIMED / len(x) * len(shown)
 
     def _divided(self, stack: Stack, data: str | Images | None) -> tuple[Any, Images | None]:
         """What is learned from, and what the best weights are chosen by, as many as the recipe says of each."""
@@ -212,13 +248,23 @@ class Bench:
     def _facts(self) -> dict[str, Any]:
         options = ", ".join(f"{key}={value}" for key, value in self.recipe.training.items())
         return {
-            "command": f"zoo reproduce {self.recipe.name} --data {self.data}{' --quick' * self.recipe.quick}",
+            "command": shlex.join(["zoo", "reproduce", *self._words()]),
             "data": self.data,
             "options": options or "the defaults",
             "machine": f"{platform.machine()}, {torch.get_num_threads()} threads"
             + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""),
             "versions": f"stackzoo {files.zoo_version()}, torch {version('torch')}, Python {platform.python_version()}",
         }
+
+    def _words(self) -> Iterator[str]:
+        """What the command is given, but for the folder."""
+        yield self.recipe.file
+        yield from ("--data", self.data) if self.chosen else ()
+        yield from ("--quick",) if self.recipe.quick else ()
+        for name, path in self.brought.items():
+            yield from ("--file", f"{name}={path}")
+        for name in self.only:
+            yield from ("--only", name)
 
 
 def spread(shown: Images, most: int) -> Tensor:
@@ -232,8 +278,12 @@ def batches(shown: Images) -> Iterator[Tensor]:
 
 
 def as_file(name: str) -> str:
-    """A name of a run as a part of a path: letters, digits and single dashes."""
-    return "-".join(re.findall(r"[A-Za-z0-9_]+", name))
+    """A name as a part of a path: letters of any script, digits, points within, and single dashes.
+
+    >>> as_file("feature loss + progressive"), as_file("../fc32-0.001"), as_file("β=4")
+    ('feature-loss-progressive', 'fc32-0.001', 'β-4')
+    """
+    return "-".join(re.findall(r"\w(?:[\w.]*\w)?", name))
 
 
 def at(folder: Path, levels: int | None = None) -> str:

@@ -57,6 +57,10 @@ def run(recipe: Recipe, bench: Bench) -> Page:
             ratio >= settings["ratio"],
             f"{ratio:.0f} times",
         )
+    for uneven, even in settings["controls"].items():
+        ratio = starts[uneven] / starts[even]
+        page.claim(f"and it is the uneven kernel that makes it: {uneven} has at least {settings['ratio']:g} times that "
+                   f"of {even}", ratio >= settings["ratio"], f"{ratio:.2f} times")  # fmt: skip
     return page
 
 

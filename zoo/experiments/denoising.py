@@ -13,9 +13,10 @@ from zoo.pictures.grids import labelled
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zoo.experiments.bench import Bench, Run
+    from zoo.experiments.bench import Bench
     from zoo.experiments.page import Page
     from zoo.experiments.recipes import Recipe
+    from zoo.experiments.runs import Run
 
     Runs = dict[str, Run]
 
@@ -26,11 +27,11 @@ CLEAN = "trained on clean images"
 def run(recipe: Recipe, bench: Bench) -> Page:
     """For every corruption train every stack on it, and measure on test images that nobody has seen."""
     page = bench.page()
-    clean = {name: bench.train(as_file(f"{name}-clean"), spec) for name, spec in recipe.stacks.items()}
+    clean = {name: bench.train(f"{name}-clean", spec) for name, spec in recipe.stacks.items()}
     rows: list[dict[str, Any]] = []
     for words in recipe.settings["corruptions"]:
         corruption = Corruption.parse(words)
-        trained = {name: bench.train(as_file(f"{name}-{words}"), spec, corrupt=words)
+        trained = {name: bench.train(f"{name}-{words}", spec, corrupt=words)
                    for name, spec in recipe.stacks.items()}  # fmt: skip
         rows += [_row(name, corruption, clean[name], trained[name], bench) for name in recipe.stacks]
         page.picture(_strips(corruption, clean, trained, bench), f"Test images with {words}, and what comes back")

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 from zoo import evaluation
 from zoo.data import images
 from zoo.evaluation.neighbours import DRAWS
-from zoo.experiments.bench import as_file
 from zoo.experiments.likelihoods import measured
 from zoo.experiments.strips import strips
 from zoo.pictures.densities import densities
 
 if TYPE_CHECKING:
     from zoo.data import Images
-    from zoo.experiments.bench import Bench, Run
+    from zoo.experiments.bench import Bench
     from zoo.experiments.page import Page
     from zoo.experiments.recipes import Recipe
+    from zoo.experiments.runs import Run
 
     Runs = dict[str, Run]
     Rows = dict[str, dict[str, Any]]
@@ -27,7 +27,7 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     """Train the main stacks, then the variants beside a short run of the first, and compare the main ones' codes."""
     page, settings = bench.page(), recipe.settings
     runs = {name: _train(name, bench) for name in recipe.stacks}
-    rows = {name: _row(run, _held(run, bench)) for name, run in runs.items()}
+    rows = {name: _row(run, _held(name, run, bench)) for name, run in runs.items()}
     main = {name: run for name, run in runs.items() if name not in settings["variants"]}
     page.table("Nats and similarity", [{"stack": name, **rows[name]} for name in main])
     page.table(
@@ -57,13 +57,13 @@ def run(recipe: Recipe, bench: Bench) -> Page:
 
 def _train(name: str, bench: Bench) -> Run:
     """A run by its name, with the options of its own."""
-    return bench.train(as_file(name), bench.recipe.stacks[name], **_options(name, bench.recipe))
+    return bench.train(name, bench.recipe.stacks[name], **_options(name, bench.recipe))
 
 
 def _again(seed: int, bench: Bench) -> Run:
     """The small network once more: how well neighbours of its codes do is a matter of the seed, too."""
     recipe, small = bench.recipe, bench.recipe.settings["small"]
-    return bench.train(as_file(f"{small} {seed}"), recipe.stacks[small], **_options(small, recipe) | {"seed": seed})
+    return bench.train(f"{small} {seed}", recipe.stacks[small], **_options(small, recipe) | {"seed": seed})
 
 
 def _options(name: str, recipe: Recipe) -> dict[str, Any]:
@@ -73,9 +73,10 @@ def _options(name: str, recipe: Recipe) -> dict[str, Any]:
     return own
 
 
-def _held(run: Run, bench: Bench) -> Images:
+def _held(name: str, run: Run, bench: Bench) -> Images:
     """The fold that chose the weights."""
-    options, train = bench.recipe.training, images(bench.data, run.stack.input_shape, split="train")
+    options = bench.recipe.training | _options(name, bench.recipe)
+    train = images(bench.data, run.stack.input_shape, split="train")
     number, of = map(int, options["fold"].split("/"))
     return train.subset(train.fold(number, of, seed=options["seed"])[1])
 

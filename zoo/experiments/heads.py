@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo.evaluation.classifier import Classifier
-    from zoo.experiments.bench import Bench, Run
+    from zoo.experiments.bench import Bench
     from zoo.experiments.page import Page
     from zoo.experiments.recipes import Recipe
+    from zoo.experiments.runs import Run
 
 SHOWN = 16
 
@@ -39,8 +40,9 @@ def run(recipe: Recipe, bench: Bench) -> Page:
                      **kid(judge, bench.test(found.stack), drawn)})  # fmt: skip
     page.table("Equal minutes", rows)
     page.say(
-        f"{settings['minutes']:g} minutes for each way, halved between its levels. KID is on the features of a "
-        f"classifier that was trained on the data, with a test accuracy of {judge.accuracy:.3f}."
+        f"{settings['minutes']:g} minutes for each way, halved between its levels; a head that is fitted in closed "
+        "form leaves its half. KID is on the features of a classifier that was trained on the data, with a test "
+        f"accuracy of {judge.accuracy:.3f}."
     )
     path = labelled(samples, bench.folder / "samples.png", title="Samples", beside=[*runs])
     page.picture(path, "Samples of every way")
@@ -60,7 +62,7 @@ def _train(name: str, spec: str, bench: Bench) -> Run:
     levels = parse(spec).levels
     below, share = bench.recipe.settings["stage"], bench.recipe.settings["minutes"] / len(levels)
     for number, level in enumerate(levels, 1):
-        found = bench.train(f"{name}-{number}".replace(" ", "-"), f"{below}/{level}", minutes=share)
+        found = bench.train(f"{name}-{number}", f"{below}/{level}", minutes=share)
         below = at(found.folder)
     return found
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import builder
 from zoo.data import images
-from zoo.experiments.bench import as_file
 from zoo.experiments.likelihoods import measured
 from zoo.experiments.strips import strips
 from zoo.interfaces import Reconstruction
@@ -15,9 +14,10 @@ from zoo.interfaces import Reconstruction
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from zoo.experiments.bench import Bench, Run
+    from zoo.experiments.bench import Bench
     from zoo.experiments.page import Page
     from zoo.experiments.recipes import Recipe
+    from zoo.experiments.runs import Run
     from zoo.interfaces import RoundTrip
     from zoo.stack import Stack
 
@@ -66,19 +66,17 @@ def run(recipe: Recipe, bench: Bench) -> Page:
 def _train(name: str, bench: Bench) -> Run:
     spec, settings = bench.recipe.stacks[name], bench.recipe.settings
     if name != settings["target"]:
-        return bench.train(as_file(name), spec)
-    return bench.train(as_file(name), lambda: _standardised(spec, bench))
+        return bench.train(name, spec)
+    return bench.train(name, spec, change=lambda stack: _standardise(stack, bench))
 
 
-def _standardised(spec: str, bench: Bench) -> Stack:
-    """A stack whose reconstruction has a standardised target; its stage standardises what it encodes for itself."""
-    stack = builder.build(spec, seed=bench.recipe.training.get("seed", 0))
+def _standardise(stack: Stack, bench: Bench) -> None:
+    """Give a stack's reconstruction a standardised target; its stage standardises what it encodes for itself."""
     mean, deviation = _scale(bench)
     terms = stack.level(1).terms
     for name, term in list(terms.items()):
         if isinstance(term, Reconstruction):
             terms[name] = Standardised(term, mean, deviation)
-    return stack
 
 
 def _scale(bench: Bench) -> tuple[float, float]:

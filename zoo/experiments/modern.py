@@ -1,13 +1,10 @@
 """A table of stacks on several sets of images: errors, whether classifiers recognise what came back, and times.
 
-What is claimed of it stands in the recipe, ``[[settings.claims]]``: the number in a ``column`` of the row ``stack``, or
-of the best of several, over that of another where it says ``over``, is at ``least`` or at ``most`` so much. The column
-``accuracy`` is that of the first classifier which is here.
+What is claimed of it stands in the recipe (``zoo.experiments.claims``).
 """
 
 from __future__ import annotations
 
-from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -16,39 +13,41 @@ from zoo.data import images
 from zoo.evaluation import recognition
 from zoo.evaluation.protocol import measuring
 from zoo.evaluation.reconstruction import compare
+from zoo.experiments import claims
 from zoo.experiments.bench import as_file, batches, spread
+from zoo.experiments.claims import ACCURACY, Rows
 from zoo.pictures.grids import labelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
     from zoo.data import Images
     from zoo.evaluation.recognition import Judge
-    from zoo.experiments.bench import Bench, Run
+    from zoo.experiments.bench import Bench
     from zoo.experiments.page import Page
     from zoo.experiments.recipes import Recipe
+    from zoo.experiments.runs import Run
     from zoo.stack import Stack
-
-    Rows = dict[str, dict[str, Any]]
 
 BY_STACK = True
 """Every stack is a row, and any can be left out."""
 SHOWN = 10
 ITSELF, PCA = "the images themselves", "principal components"
-MISSING = "not all of it was trained, or there was no classifier"
+COLUMNS = ACCURACY, "MAE", "MSE", "minutes"
 
 
 def run(recipe: Recipe, bench: Bench) -> Page:
     """Train every stack on every set of images, and measure what comes back of the test images."""
     page, sets = bench.page(), recipe.settings["sets"]
-    if bench.data != recipe.data:
+    claims.check(recipe, COLUMNS, (ITSELF, PCA))
+    if bench.chosen:
         sets = {bench.data: sets.get(bench.data, {})}
     bench.look(*sets)
     rows = {name: _table(bench, page, name, about) for name, about in sets.items()}[bench.data]
     judge = next(iter(_judges(bench, sets[bench.data])), "")
-    _claims(page, rows, _called(judge), recipe.settings["claims"])
+    claims.judge(page, rows, _called(judge), bench)
     return page
 
 
@@ -56,7 +55,7 @@ def _table(bench: Bench, page: Page, name: str, about: Mapping[str, Any]) -> Row
     """All stacks on one set of images, with the source's numbers where it has any."""
     told = bench.recipe.reference.get(about.get("reference", ""), {})
     why = {stack: _left_out(bench, name, stack, about) for stack in bench.recipe.stacks}
-    runs = {stack: bench.train(_run(name, stack), bench.filled(bench.recipe.stacks[stack]), data=name,
+    runs = {stack: bench.train(_run(name, stack), bench.recipe.stacks[stack], data=name,
                                **bench.recipe.settings.get("options", {}).get(stack, {}))
             for stack, reason in why.items() if not reason}  # fmt: skip
     rows: Rows = {}
@@ -92,7 +91,7 @@ def _left_out(bench: Bench, name: str, stack: str, about: Mapping[str, Any]) -> 
 
 
 def _run(name: str, stack: str) -> str:
-    return f"{as_file(name)}-{as_file(stack)}"
+    return f"{name}-{stack}"
 
 
 def _judges(bench: Bench, about: Mapping[str, Any]) -> list[str]:
@@ -117,7 +116,7 @@ def _recognised(bench: Bench, runs: Mapping[str, Run], name: str, about: Mapping
             own if asked == recognition.OWN else bench.filled(asked), shown, train=train, device=first.device,
             progress=bench.progress,
         )  # fmt: skip
-        column = f"accuracy, {_called(asked)}"
+        column = f"{ACCURACY}, {_called(asked)}"
         rows[ITSELF][column] = _share(judge, shown, lambda x: x)
         for stack, done in runs.items():
             with measuring(done.stack):
@@ -152,26 +151,3 @@ def _picture(bench: Bench, page: Page, shown: Images, runs: Mapping[str, Run]) -
             rows.append(done.stack(rows[0]))
     path = bench.folder / f"{as_file(shown.name)}.png"
     page.picture(labelled(rows, path, title=f"{shown.name}, test", beside=["images", *runs]), "What comes back")
-
-
-def _claims(page: Page, rows: Rows, judge: str, asked: Sequence[Mapping[str, Any]]) -> None:
-    """Judge what the recipe has to say about the table."""
-    for claim in asked:
-        column = f"accuracy, {judge}" if claim["column"] == "accuracy" else claim["column"]
-        numbers = {name: row[column] for name, row in rows.items() if row.get(column) is not None}
-        best = max((name for name in _listed(claim["stack"]) if name in numbers), key=numbers.__getitem__, default=None)
-        over = claim.get("over")
-        if best is None or (over is not None and not numbers.get(over)):
-            page.claim(claim["text"], None, MISSING)
-            continue
-        value, evidence = numbers[best], f"{numbers[best]:.4g}"
-        if over is not None:
-            value = numbers[best] / numbers[over]
-            evidence += f" and {numbers[over]:.4g}: {value:.3f} times"
-        if isinstance(claim["stack"], list):
-            evidence = f"{best}: {evidence}"
-        page.claim(claim["text"], claim.get("least", -inf) <= value <= claim.get("most", inf), evidence)
-
-
-def _listed(stack: str | list[str]) -> list[str]:
-    return stack if isinstance(stack, list) else [stack]

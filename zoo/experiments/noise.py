@@ -12,10 +12,12 @@ from zoo.pictures.grids import labelled
 from zoo.seeding import seeded
 
 if TYPE_CHECKING:
-    from zoo.experiments.bench import Bench, Run
+    from zoo.experiments.bench import Bench
     from zoo.experiments.page import Page
     from zoo.experiments.recipes import Recipe
+    from zoo.experiments.runs import Run
 
+STACKS = "local", "shared"
 SHOWN = 16
 
 

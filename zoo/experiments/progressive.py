@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo.data import Images
-    from zoo.experiments.bench import Bench, Run
+    from zoo.experiments.bench import Bench
     from zoo.experiments.page import Page
     from zoo.experiments.recipes import Recipe
+    from zoo.experiments.runs import Run
     from zoo.stack import Stack
 
 WAYS = ("plain", "progressive")
@@ -54,7 +55,8 @@ def run(recipe: Recipe, bench: Bench) -> Page:
         path = bench.folder / f"{as_file(name)}.png"
         page.picture(_picture(bench, runs, path), f"{name}: what comes back at {settings['sizes'][-1]} pixels")
     page.table("Error and time", rows)
-    page.say(_beside(recipe))
+    if beside := _beside(recipe):
+        page.say(beside)
     page.table(f"Trained at {_side(runs['plain'][0].stack)}, evaluated at other sizes: MSE", sizes)
     page.say(
         f"Test images of {settings['elsewhere']}, brought to each size; of the first seed. A stack whose code is a map "
@@ -66,7 +68,7 @@ def run(recipe: Recipe, bench: Bench) -> Page:
 
 def _trained(bench: Bench, name: str, spec: str, way: str, seed: int) -> Run:
     how: dict[str, Any] = {"progressive": tuple(bench.recipe.settings["heights"])} if way == "progressive" else {}
-    return bench.train(f"{as_file(name)}-{way}-{seed}", spec, seed=seed, **how)
+    return bench.train(f"{name}-{way}-{seed}", spec, seed=seed, **how)
 
 
 def _seconds(one: Run) -> float:
@@ -76,11 +78,10 @@ def _seconds(one: Run) -> float:
 
 
 def _beside(recipe: Recipe) -> str:
-    told = recipe.reference
-    return (
-        f"The source has an error of {told['mse']['plain']:g} after {told['minutes']['plain']:g} minutes, and "
-        f"progressively {told['mse']['progressive']:g} after {told['minutes']['progressive']:g}."
-    )
+    told = [recipe.told(column, way) for way in ("plain", "progressive") for column in ("mse", "minutes")]
+    if None in told:
+        return ""
+    return "The source has an error of {:g} after {:g} minutes, and progressively {:g} after {:g}.".format(*told)
 
 
 def _at_sizes(bench: Bench, stack: Stack) -> dict[str, float]:

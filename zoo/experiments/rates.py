@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from zoo import builder, files, training
-from zoo.errors import TrainingError
 from zoo.pictures.sweeps import sweeps
 from zoo.training.options import AUTO
 from zoo.training.records import RATES
@@ -29,13 +28,15 @@ def run(recipe: Recipe, bench: Bench) -> Page:
         found[name] = training.find_lr(stack, bench.data, progress=bench.progress, **how, **options)
         errors = {f"{rate:g}": _error(bench, f"{name}-{rate:g}", spec, rate) for rate in grid}
         own = _error(bench, f"{name}-{AUTO}", spec, AUTO)
-        taken = files.read_json(bench.folder / "runs" / f"{name}-{AUTO}" / files.RUN)[RATES]
+        taken = files.read_json(bench.place(f"{name}-{AUTO}") / files.RUN)[RATES]
         rate = taken[str(found[name].level)][AUTO]
         rows.append({"stack": name, "level": f"`{stack.spec.levels[found[name].level - 1]}`",
                      **errors, "auto": own, "at": rate})  # fmt: skip
         suggested.append({"stack": name, **found[name].suggestions, "batches differ by": found[name].spread})
-        best = min(error for error in errors.values() if error is not None)
-        if own is None:
+        best = min((error for error in errors.values() if error is not None), default=None)
+        if best is None:
+            page.claim(f"a rate of the grid trains {name}", holds=False, evidence="every one of them exploded")
+        elif own is None:
             page.claim(
                 f"the rate that is found for {name} trains it", holds=False, evidence=f"it exploded at {rate:.2g}"
             )
@@ -55,7 +56,5 @@ def run(recipe: Recipe, bench: Bench) -> Page:
 def _error(bench: Bench, name: str, spec: str, rate: float | str) -> float | None:
     try:
         return bench.error(bench.train(name, spec, lr=rate).stack)
-    except training.InterruptedTrainingError:
-        raise
-    except TrainingError:
+    except training.ExplodedTrainingError:
         return None

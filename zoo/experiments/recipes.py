@@ -13,8 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 REQUIRED = {"experiment": str, "title": str, "about": str, "source": str, "data": str, "training": dict}
-OPTIONAL = {"quick": dict, "settings": dict, "stacks": dict, "reference": dict, "files": dict}
-NOTHING: dict[str, Any] = {"settings": {}, "stacks": {}, "reference": {}, "files": {}}
+TABLES = {"settings": dict, "stacks": dict, "reference": dict, "files": dict}
+WORDS = "stacks", "files"
+"""Tables of texts."""
+QUICK = "quick"
+ALWAYS = {"images": int, "held_out": int, "tested": int, "quick_counts": bool}
+"""Settings that every experiment takes."""
+OPTIONAL = "again", "sweep", "code", "options", "classes"
+"""Settings that an experiment does without."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Recipe:
         reference: the source's numbers.
         files: what has to be brought along, in words, by the name that stands for it in braces, as ``{vgg16}``.
         quick: it has been cut down to show that it runs.
+        file: what ``zoo reproduce`` is given to find it: its name, or the path of a file of one's own.
     """
 
     name: str
@@ -48,6 +55,17 @@ class Recipe:
     reference: dict[str, Any]
     files: dict[str, str]
     quick: bool = False
+    file: str = ""
+
+    def told(self, *keys: str | int) -> Any:
+        """A number of the source's, by the keys that lead to it; None where the recipe has none."""
+        found: Any = self.reference
+        for key in keys:
+            try:
+                found = found[key]
+            except (KeyError, IndexError):
+                return None
+        return found
 
 
 def names() -> list[str]:
@@ -73,8 +91,35 @@ def read(name: str | Path, *, quick: bool = False) -> Recipe:
     except (OSError, ValueError) as error:
         raise RecipeError(f"{path} cannot be read as TOML: {error}") from error
     _check(tree, path)
-    changes = tree.pop("quick", {})
-    return Recipe(name=path.stem, quick=quick, **NOTHING | (_changed(tree, changes) if quick else tree))
+    changes = tree.pop(QUICK, {})
+    if quick and not changes:
+        raise RecipeError(f"{path} has no table [{QUICK}], which says what a quick run is cut down to")
+    empty: dict[str, Any] = {table: {} for table in TABLES}
+    return Recipe(name=path.stem, quick=quick, file=str(name), **empty | (_changed(tree, changes) if quick else tree))
+
+
+def check_form(recipe: Recipe) -> None:
+    """See, before anything is trained, that a recipe has the settings that its experiment asks for, and no others.
+
+    What it asks for is what all recipes of that experiment have that come with the zoo.
+
+    Raises:
+        RecipeError: one is missing, unknown or of another kind.
+    """
+    recipes = [read(name, quick=quick) for name in names() for quick in (False, True)]
+    models = [found.settings for found in recipes if found.experiment == recipe.experiment]
+    known: dict[str, type] = ALWAYS | {key: type(value) for model in models for key, value in model.items()}
+    for key in sorted(set.intersection(*map(set, models)) - {*ALWAYS, *OPTIONAL}):
+        if key not in recipe.settings:
+            raise RecipeError(
+                f"{recipe.name}: the experiment {recipe.experiment!r} asks for the setting {key!r}, which is missing "
+                "from [settings]; the zoo's own recipe of that experiment has all of them"
+            )
+    for key, value in recipe.settings.items():
+        if key not in known:
+            raise RecipeError(f"{recipe.name}: there is no setting {key!r}; {nearest(key, known)}")
+        if not _alike(value, known[key]):
+            raise RecipeError(f"{recipe.name}: the setting {key} is {value!r:.80}, not {_KINDS[known[key]]}")
 
 
 def check_files(recipe: Recipe, given: Mapping[str, Path]) -> None:
@@ -97,19 +142,35 @@ def _folder() -> Path:
 
 
 def _check(tree: dict[str, Any], path: Path) -> None:
-    known = REQUIRED | OPTIONAL
-    for field, value in tree.items():
-        if field not in known:
-            raise RecipeError(f"{path}: there is no field {field!r}; {nearest(field, known)}")
-        if not isinstance(value, known[field]):
-            kind = "a text" if known[field] is str else "a table"
-            raise RecipeError(f"{path}: {field} is {value!r:.80}, not {kind}")
+    fields = REQUIRED | TABLES
+    _check_fields(tree, fields | {QUICK: dict}, str(path))
     for field in REQUIRED:
         if field not in tree:
             raise RecipeError(f"{path}: the field {field!r} is missing")
+    _check_fields(tree.get(QUICK, {}), fields, f"{path}, [{QUICK}]")
+
+
+def _check_fields(tree: dict[str, Any], known: dict[str, type], where: str) -> None:
+    for field, value in tree.items():
+        if field not in known:
+            raise RecipeError(f"{where}: there is no field {field!r}; {nearest(field, known)}")
+        if not isinstance(value, known[field]):
+            raise RecipeError(f"{where}: {field} is {value!r:.80}, not {_KINDS[known[field]]}")
+        for name, words in value.items() if field in WORDS else ():
+            if not isinstance(words, str):
+                raise RecipeError(f"{where}: {field}: {name} is {words!r:.80}, not {_KINDS[str]}")
+
+
+def _alike(value: Any, kind: type) -> bool:
+    if kind in (int, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, kind)
 
 
 def _changed(tree: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """The recipe with other values: of the settings those that are named, of everything else the whole."""
     settings = {**tree.get("settings", {}), **changes.get("settings", {})}
     return tree | changes | {"settings": settings}
+
+
+_KINDS = {str: "a text", int: "a number", float: "a number", bool: "true or false", list: "a list", dict: "a table"}

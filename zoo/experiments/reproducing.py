@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from zoo.errors import RecipeError, nearest
 from zoo.experiments.bench import Bench
-from zoo.experiments.recipes import Recipe, check_files, names, read
+from zoo.experiments.recipes import Recipe, check_files, check_form, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +32,8 @@ EXPERIMENTS = (
     "transfer",
     "unusual",
 )
-"""Modules beside this one, each with ``run(recipe, bench) -> Page``."""
+"""Modules beside this one, each with ``run(recipe, bench) -> Page``, and some with ``STACKS``: names that a recipe has
+to have stacks of."""
 
 
 def reproduce(
@@ -65,27 +66,33 @@ def reproduce(
         DataError: the images are not there.
     """
     recipe = name if isinstance(name, Recipe) else read(name, quick=quick)
+    if quick and not recipe.quick:
+        raise RecipeError(f"{recipe.name} has been read in full: a quick run takes read({recipe.file!r}, quick=True)")
     if recipe.experiment not in EXPERIMENTS:
         raise RecipeError(
             f"{recipe.name}: there is no experiment {recipe.experiment!r}; {nearest(recipe.experiment, EXPERIMENTS)}"
         )
     folder = Path(out) if out is not None else Path("runs") / f"reproduce-{recipe.name}{'-quick' * recipe.quick}"
     experiment, given = import_module(f"zoo.experiments.{recipe.experiment}"), _paths(brought or {})
+    check_form(recipe)
+    for stack in getattr(experiment, "STACKS", ()):
+        if stack not in recipe.stacks:
+            raise RecipeError(f"{recipe.name}: the experiment {recipe.experiment!r} asks for a stack called {stack!r}")
     check_files(recipe, given)
     if only and not getattr(experiment, "BY_STACK", False):
         raise RecipeError(f"{recipe.name}: its stacks are compared with each other, so none can be left out")
     for stack in only:
         if stack not in recipe.stacks:
             raise RecipeError(f"{recipe.name} has no stack {stack!r}; {nearest(stack, recipe.stacks)}")
-    bench = Bench(recipe, data or recipe.data, folder, progress=progress, brought=given, only=only)
+    bench = Bench(recipe, data, folder, progress=progress, brought=given, only=only)
     try:
         page: Page = experiment.run(recipe, bench)
     except KeyError as error:
-        if recipe.name in names():
+        if recipe.file == recipe.name:
             raise
         raise RecipeError(
-            f"{recipe.name}: the experiment {recipe.experiment!r} asks for {error}, which [settings] or [stacks] has "
-            "not; the zoo's own recipe of that experiment has all of it"
+            f"{recipe.file}: the experiment {recipe.experiment!r} asks for {error}, which the recipe has not; the "
+            "zoo's own recipe of that experiment has all of it. What is finished is kept: add it, and go on"
         ) from error
     page.write()
     return page

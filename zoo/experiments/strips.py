@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from zoo.experiments.bench import Bench, Run
+    from zoo.experiments.bench import Bench
+    from zoo.experiments.runs import Run
 
 SHOWN = 12
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zoo.experiments.bench import as_file
 from zoo.experiments.strips import strips
 
 if TYPE_CHECKING:
@@ -18,9 +19,12 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     bench.look(*(name.partition(" ")[0] for name in recipe.stacks))
     rows, bar = [], recipe.settings["bar"]
     for name, spec in recipe.stacks.items():
-        target, run = name.partition(" ")[0], name.replace(" ", "-")
-        away = bench.train(f"{run}-from-elsewhere", spec)
-        home = bench.train(f"{run}-from-itself", spec, data=target)
+        target = name.partition(" ")[0]
+        if target == bench.data:
+            page.say(f"{name}: left out, as its images are those that the other stage would learn from.")
+            continue
+        away = bench.train(f"{name}-from-elsewhere", spec)
+        home = bench.train(f"{name}-from-itself", spec, data=target)
         errors = [bench.error(run.stack, data=target) for run in (away, home)]
         test = bench.test(home.stack, target)
         rows.append({
@@ -32,7 +36,7 @@ def run(recipe: Recipe, bench: Bench) -> Page:
             "MSE, trained there": errors[1],
             "ratio": errors[0] / errors[1],
         })  # fmt: skip
-        shown = strips({f"from {bench.data}": away, f"from {target}": home}, bench, f"{run}.png",
+        shown = strips({f"from {bench.data}": away, f"from {target}": home}, bench, f"{as_file(name)}.png",
                        f"{home.stack.spec} on {target}, test", data=target)  # fmt: skip
         page.picture(shown, f"{name}, test images, and what comes back")
         page.claim(

@@ -8,5 +8,16 @@ from zoo.training.interrupts import InterruptedTrainingError
 from zoo.training.options import Options
 from zoo.training.progress import HISTORY
 from zoo.training.rates import Sweep
+from zoo.training.soundness import ExplodedTrainingError
 
-__all__ = ["HISTORY", "RUN", "InterruptedTrainingError", "Options", "Sweep", "find_lr", "fit", "fit_together"]
+__all__ = [
+    "HISTORY",
+    "RUN",
+    "ExplodedTrainingError",
+    "InterruptedTrainingError",
+    "Options",
+    "Sweep",
+    "find_lr",
+    "fit",
+    "fit_together",
+]

@@ -16,6 +16,7 @@ from zoo.training import precision, randomness, schedules, stillness
 from zoo.training.averaging import Average
 from zoo.training.checkpoints import Checkpoint
 from zoo.training.interrupts import InterruptedTrainingError
+from zoo.training.looks import Looks
 from zoo.training.order import Order
 from zoo.training.players import players
 from zoo.training.processes import LostProcessError, Processes
@@ -38,10 +39,6 @@ if TYPE_CHECKING:
     from zoo.training.options import Options
     from zoo.training.progress import Reporter
 
-VALIDATIONS = 20
-"""Validations a course, spread evenly."""
-BETWEEN = 9
-"""A course that is given seconds trains for as many times as long as its last validation took before the next."""
 SAVE_EVERY = 60.0
 """Seconds between checkpoints, at most."""
 PREPARED_ELEMENTS = 2**26
@@ -104,7 +101,7 @@ class _Run:
         self.budget = self.whole.part(course.share, spent=loop.spent, most=self._most())
         self.batch_size = course.phase.batch_size or self.options.batch_size
         self.step, self.elapsed, self.enough = 0, 0.0, False
-        self.looked, self.due = 0, 0.0  # the step of the last look at the weights, and the second of the next
+        self.looks = Looks(self.budget, self.processes)
         self.losses: list[float] = []
         self.soundness = Soundness(course.level, loop.options.rate, loop.shelf)
         seeds = course.seeds or (self.options.seed,)
@@ -154,7 +151,7 @@ class _Run:
             raise
         finally:
             reporter.stop()
-        if self.looked < self.step or not self.validation.best:
+        if self.looks.last < self.step or not self.validation.best:
             self._validate()
         if self.validation.in_vain:
             reporter.warn(
@@ -167,7 +164,7 @@ class _Run:
 
     def _steps(self, per_step: int) -> None:
         if self.step == 0:
-            with self._timed():
+            with self.looks.timed(self.step, self.elapsed):
                 self.validation.start()
             self.loop.reporter.forget()
         stillness.train(self.course.learner)
@@ -183,7 +180,7 @@ class _Run:
             if self.step % self.options.log_every == 0 or self.step == 1 or over:
                 self._log(losses, norm, images / (perf_counter() - since_line))
                 since_line, images = perf_counter(), 0
-            if self._is_due():
+            if self.looks.is_due(self.step, self.elapsed):
                 self._validate()
                 since_line, images = perf_counter(), 0
             if asked:
@@ -304,25 +301,9 @@ class _Run:
             "seconds": round(self.elapsed, 3),
         }
 
-    def _is_due(self) -> bool:
-        """Whether it is time to look at the weights."""
-        if self.budget.seconds is None:
-            return self.step % max(1, (self.budget.steps or 1) // VALIDATIONS) == 0
-        return self.elapsed >= self.due
-
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        """A look at the weights; where seconds count it also says when the next one is due."""
-        start = perf_counter()
-        yield
-        self.looked = self.step
-        if self.budget.seconds is not None:
-            took = self.processes.mean([perf_counter() - start])[0]
-            self.due = self.elapsed + took + max(self.budget.seconds / VALIDATIONS, BETWEEN * took)
-
     def _validate(self) -> None:
         """Measure the averaged weights on held-out raw images, and remember them when they are the best so far."""
-        with self._timed():
+        with self.looks.timed(self.step, self.elapsed):
             found, better = self.validation.look()
         self.loop.reporter.record({**self._where(), "val": found})
         self.enough = self.enough or self.validation.still
@@ -339,7 +320,7 @@ class _Run:
             return
         facts = {
             "elapsed": self.elapsed, "bf16": self.bf16, "first_losses": self.soundness.first, "enough": self.enough,
-            "looked": self.looked, "due": self.due, "spent": asdict(self.spent),
+            "looked": self.looks.last, "due": self.looks.due, "spent": asdict(self.spent),
             "history": self.loop.reporter.length(), **self.validation.facts(),
         }  # fmt: skip
         checkpoint = Checkpoint(self.course.number, self.step, facts=facts)
@@ -355,7 +336,7 @@ class _Run:
     def _restore(self, saved: Checkpoint) -> None:
         self.step, self.elapsed = saved.step, saved.facts["elapsed"]
         self.bf16, self.enough = saved.facts["bf16"], saved.facts["enough"]
-        self.looked, self.due = saved.facts.get("looked", self.step), saved.facts.get("due", self.elapsed)
+        self.looks.last, self.looks.due = saved.facts.get("looked", self.step), saved.facts.get("due", self.elapsed)
         self.soundness.first = saved.facts["first_losses"]
         self.average.load(saved.section("average"))
         self.validation.load(saved.facts, saved.section("best"))

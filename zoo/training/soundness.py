@@ -17,6 +17,10 @@ EXPLODED = 100.0
 """A loss this many times the first one's size (and at least this many nats per element) above it has exploded."""
 
 
+class ExplodedTrainingError(TrainingError):
+    """A loss that is not finite, or has grown out of all proportion: the rate or a term was too much."""
+
+
 class Soundness:
     """Compares every loss of a course with its first one.
 
@@ -35,14 +39,14 @@ class Soundness:
         """Look at the losses of a step, one of each member; ``losses`` says what they consist of.
 
         Raises:
-            TrainingError: one is not finite or has exploded.
+            ExplodedTrainingError: one is not finite or has exploded.
         """
         self.first = self.first or [*found]
         for place, (loss, first) in enumerate(zip(found, self.first, strict=True)):
             if not isfinite(loss) or loss >= first + EXPLODED * max(1.0, abs(first)):
                 raise self._exploded(loss, losses, place, step)
 
-    def _exploded(self, loss: float, losses: Losses, place: int, step: int) -> TrainingError:
+    def _exploded(self, loss: float, losses: Losses, place: int, step: int) -> ExplodedTrainingError:
         many = losses.each is not None
         terms = {name: (value[place] if many else value).item() for name, value in losses.terms.items()}
         worst = next(
@@ -50,7 +54,7 @@ class Soundness:
             max(terms, key=lambda name: abs(terms[name])),
         )
         which = f", stack {place + 1} of {len(self.first)}" if many else ""
-        return TrainingError(
+        return ExplodedTrainingError(
             f"level {self.level}{which}: the loss {'exploded' if isfinite(loss) else 'is not finite'} "
             f"at step {step} (term {worst}: {terms[worst]:.4g}; learning rate {self.rate:g}). "
             f"{self._last_good()} Try a third of the learning rate, or a smaller weight for that term."

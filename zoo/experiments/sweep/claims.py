@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PLAIN, VARIATIONAL, WASSERSTEIN = "ae", "kl", "wae_mmd"
 """The kinds that the claims are about, as the recipe calls them."""
 RETURNED = f"{PLAIN}, what comes back"
-"""No samples, but the plain kind's reconstructions, whose KID samples of as small a code hardly come below."""
+"""No samples, but the plain kind's reconstructions, for comparison: small codes blur, whatever is sampled."""
 
 
 def judge_claims(

@@ -39,7 +39,7 @@ def error_curve(
     sizes = recipe.settings["sizes"]
     ours = {kind: [(size, errors[kind, size]) for size in sizes] for kind in recipe.stacks}
     told = {f"{kind}, the source's": [*zip(sizes, values, strict=False)]
-            for kind, values in recipe.reference["error"].items()}  # fmt: skip
+            for kind, values in (recipe.told("error") or {}).items()}  # fmt: skip
     ours["PCA"] = [*components.items()]
     others: dict[str, list[tuple[float, float]]] = {}
     for (kind, size, weight), error in weighed.items():

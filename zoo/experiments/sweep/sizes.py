@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo.evaluation.classifier import Classifier
-    from zoo.experiments.bench import Bench, Run
+    from zoo.experiments.bench import Bench
     from zoo.experiments.page import Page
     from zoo.experiments.recipes import Recipe
+    from zoo.experiments.runs import Run
     from zoo.interfaces import Term
     from zoo.stack import Stack
 
@@ -62,8 +63,8 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     page.say(
         "KID of samples against all test images, on the features of a classifier that was trained on the data (test "
         f"accuracy {judge.accuracy:.3f}). The plain kind has no prior: it is sampled from N(0, I) all the same, and "
-        "from a Gaussian that was fitted to its codes. What comes back of real images has a KID too: codes this small "
-        "blur, and samples hardly come lower."
+        "from a Gaussian that was fitted to its codes. What comes back of real images has a KID too, as codes this "
+        "small blur: for comparison, as samples may well come lower."
     )
     page.table("Other weights", _weighed_rows(swept, weighed, errors, judge, bench))
     page.picture(pictures.kid_curve(recipe, kids, bench.folder), "KID of samples by size")
@@ -113,7 +114,7 @@ def _components(recipe: Recipe, bench: Bench, stack: Stack) -> dict[int, float]:
     models = dict(zip(sizes, bench.components(stack, sizes), strict=True))
     count = len(test) * prod(test.shape)
     return {
-        size: sum((model.decode(model.encode(x)) - x).square().sum().item() for x in batches(test)) / count
+        size: sum((model.decode(model.encode(x)).clamp(0, 1) - x).square().sum().item() for x in batches(test)) / count
         for size, model in models.items()
     }
 
@@ -126,9 +127,8 @@ def _error_rows(
         row: dict[str, Any] = {"numbers": str(size)}
         for kind in recipe.stacks:
             row[kind] = errors[kind, size]
-            told = recipe.reference["error"].get(kind, [])
-            if place < len(told):
-                row[f"{kind}, the source's"] = told[place]
+            if (told := recipe.told("error", kind, place)) is not None:
+                row[f"{kind}, the source's"] = told
         rows.append(row | {"PCA": components[size]})
     return rows
 
