@@ -176,4 +176,4 @@ def test_evaluation_tells_of_it_when_asked():
 
 
 def test_names_of_runs_as_folders():
-    assert as_file("bernoulli + ssim-noise=0.3") == "bernoulli-ssim-noise-0-3"
+    assert as_file("bernoulli + ssim-noise=0.3") == "bernoulli-ssim-noise-0.3"

@@ -18,7 +18,7 @@ import zoo
 from zoo import experiments
 from zoo.cli import main
 from zoo.data import images
-from zoo.errors import DataError, EvaluationError, RecipeError, SpecError
+from zoo.errors import DataError, EvaluationError, RecipeError, RegistryError
 from zoo.evaluation import classifier
 from zoo.experiments.bench import Bench, at
 from zoo.experiments.page import Page, written
@@ -269,7 +269,7 @@ class TestRuns:
             assert kept.finished == finished(tmp_path) == (end is None)
 
     def test_that_were_not_begun_leave_nothing(self, bench):
-        with pytest.raises(SpecError):
+        with pytest.raises(RegistryError, match="no plugin offers"):
             bench.train("wrong", "8x8x1/nothing")
         assert not bench.place("wrong").exists()
         bench.train("wrong", "8x8x1/fc2(hidden=[4])")
