@@ -357,6 +357,11 @@ class TestMomentMatching:
         with pytest.raises(RegistryError, match=r"'odd' counts \('bernoulli',\)"):
             train(STAGE)
 
+    def test_a_phase_one_of_whose_terms_is_not_there_is_refused(self, monkeypatch):
+        monkeypatch.setattr(FullyConnected, "phases", lambda self: (Phase("odd", terms=("gaussian", "kll")),))
+        with pytest.raises(RegistryError, match=r"level 1, fc.*\+kl, has no term 'kll'; did you mean 'kl'"):
+            train(f"{STAGE}+kl")
+
     def test_a_phase_may_do_without_a_likelihood(self, monkeypatch, tmp_path):
         monkeypatch.setattr(FullyConnected, "phases", lambda self: (Phase("codes alone", terms=("kl",)), Phase()))
         train(f"{STAGE}+kl", out=tmp_path)

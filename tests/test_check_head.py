@@ -34,7 +34,7 @@ class Shifted(Head):
         return self.critic(batch.codes.flatten(1).mean(1, keepdim=True)).float().mean().square()
 
     def sample(self, n, *, label=None, generator=None):
-        return self.mean + torch.randn((n, *self.place.input_shape), generator=generator)
+        return self.mean + torch.randn((n, *self.place.input_shape), generator=generator).to(self.mean)
 
 
 class InPixels(Shifted):
@@ -76,6 +76,28 @@ class Frozen(Shifted):
         return super().loss(batch).detach()
 
 
+class ShyOfLabels(Shifted):
+    def prepare(self, codes, labels=None):
+        if labels is not None:
+            raise KeyError("labels")
+
+
+class ForgetsWithLabels(Forgetful):
+    def prepare(self, codes, labels=None):
+        if labels is not None:
+            super().prepare(codes, labels)
+
+
+class ByFeature(Shifted):
+    def emphasise(self, sensitivity):
+        self.mean.data.mul_(sensitivity[:4])
+
+
+class ByVectors(Shifted):
+    def measures(self):
+        return {"mean": self.mean.detach()}
+
+
 BROKEN_HEADS = {
     WrongCodes: r"sample\(1\) has shape \(2, 5\), not \(1, 5\)",
     OwnNoise: "sample ignores its generator",
@@ -83,6 +105,10 @@ BROKEN_HEADS = {
     Forgetful: "state is missing",
     CriticInLoss: "critic_loss sends a gradient to mean",
     Frozen: "no gradient of loss reaches mean",
+    ShyOfLabels: r"prepare \(with labels\) raises KeyError",
+    ForgetsWithLabels: "state is missing",
+    ByFeature: "emphasise raises RuntimeError",
+    ByVectors: r"measures\(\)\['mean'\] has shape \(5,\), not \(\)",
 }
 
 
@@ -95,6 +121,19 @@ def test_a_good_head_passes_in_codes_and_in_pixels(cls):
 def test_a_broken_head_is_told_what_it_breaks(cls):
     with pytest.raises(ConformanceError, match=BROKEN_HEADS[cls]):
         check_head(cls, PLACE)
+
+
+class Viewing(Shifted):
+    def loss(self, batch):
+        batch.codes.view(len(batch.codes), -1)
+        return super().loss(batch)
+
+
+def test_maps_are_laid_as_the_trainer_lays_them():
+    place = Place((3, 4, 4), pixels=False)
+    check_head(Shifted, place)
+    with pytest.raises(ConformanceError, match=r"loss on cpu, channels last.* raises RuntimeError: view size"):
+        check_head(Viewing, place)
 
 
 def test_the_check_leaves_the_random_state_alone_and_refuses_another_kind():

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import sys
+from typing import Literal
+
 import pytest
 import torch
 from torch import nn
 
 from zoo.errors import SpecError
-from zoo.interfaces import Place, Stage
+from zoo.interfaces import Phase, Place, Stage
 from zoo.posterior import Posterior
 from zoo.testing import ConformanceError, check_stage
+
+FLAT = Place((6,), (3,))
 
 
 class Linear(Stage):
@@ -51,6 +57,77 @@ class PositionalOption(Linear):
 class OptionWithoutDefault(Linear):
     def __init__(self, place, *, bias: bool):
         super().__init__(place)
+
+
+class WithoutPlace(Linear):
+    def __init__(self):
+        super().__init__(FLAT)
+
+
+class EmptyDefault(Linear):
+    def __init__(self, place, *, hidden: tuple[int, ...] = ()):
+        super().__init__(place)
+
+
+class EndlessDefault(Linear):
+    def __init__(self, place, *, limit: float = math.inf):
+        super().__init__(place)
+
+
+class HugeDefault(Linear):
+    def __init__(self, place, *, most: int = sys.maxsize):
+        super().__init__(place)
+
+
+class MisfitDefault(Linear):
+    def __init__(self, place, *, width: int = 0.5):
+        super().__init__(place)
+
+
+class ListDefault(Linear):
+    def __init__(self, place, *, hidden: tuple[int, ...] = [8]):
+        super().__init__(place)
+
+
+class NoSpecHasIt(Linear):
+    def __init__(self, place, *, kind: torch.dtype | None = None):
+        super().__init__(place)
+
+
+class NoKey(Linear):
+    def __init__(self, place, *, _width: int = 4):
+        super().__init__(place)
+
+
+class NamesAFile(Linear):
+    def __init__(self, place, *, weights: str = "uniform"):
+        super().__init__(place)
+
+
+class HidesTheSource(Linear):
+    def __init__(self, place, *, source: str | None = None):
+        super().__init__(place)
+
+
+class HidesTheMode(Linear):
+    def __init__(self, place, *, training: bool | None = None):
+        super().__init__(place)
+
+
+class DoubleState(Linear):
+    def __init__(self, place, *, bias: bool = True):
+        super().__init__(place)
+        self.register_buffer("sum", torch.zeros((), dtype=torch.float64))
+
+
+class Misspelt(Linear):
+    def phases(self):
+        return (Phase("halves", rates={"encodr": 1.0}), Phase())
+
+
+class Untrained(Linear):
+    def phases(self):
+        return ()
 
 
 class WrongShape(Linear):
@@ -192,6 +269,20 @@ BROKEN_STAGES = {
     NoSuchPositional: "positional='weight' is no option",
     PositionalOption: "keyword-only",
     OptionWithoutDefault: "a default",
+    WithoutPlace: "takes its Place first",
+    EmptyDefault: "no spec can write this default: a list holds at least one value",
+    EndlessDefault: "no spec can write this default: a number is finite",
+    HugeDefault: "no spec can write this default: a whole number has at most 16 digits",
+    MisfitDefault: r"no spec can write this default: width wants int, got 0\.5",
+    ListDefault: "a list of a spec is a tuple",
+    NoSpecHasIt: "a spec gives numbers",
+    NoKey: "a key is a letter",
+    NamesAFile: "weights names a file that is read once",
+    HidesTheSource: "a Stage has an attribute source",
+    HidesTheMode: "a Stage has an attribute training",
+    DoubleState: "sum is not float32",
+    Misspelt: "phase 'halves' trains nothing",
+    Untrained: "phases is empty",
     WrongShape: r"decode\(z\).* has shape \(1, 5\), not \(1, 6\)",
     WrongKind: "gives a point where the place asks for gaussian",
     TensorCode: "gives a Tensor, not a Posterior",
@@ -213,7 +304,6 @@ BROKEN_STAGES = {
     GraphBreak: "compilable is claimed",
     NotANumber: "holds NaN or infinity",
 }
-FLAT = Place((6,), (3,))
 
 
 def test_a_good_stage_passes_whatever_posterior_is_asked_for():
@@ -260,6 +350,131 @@ def test_any_size_is_proven_where_it_is_claimed():
 def test_a_stage_may_refuse_the_posterior_that_is_not_asked_for_and_only_that():
     with pytest.raises(SpecError, match="points only"):
         check_stage(Strided, Place((1, 4, 4), (2, 2, 2), posterior="gaussian"))
+
+
+class Viewing(Stage):
+    """Goes through vectors, by a function that takes every layout or by one that does not."""
+
+    source = "Nobody (2020). A test."
+
+    def __init__(self, place, *, shaped: Literal["reshape", "view"] = "reshape"):
+        super().__init__(place, place.code_shape)
+        if place.posterior == "gaussian":
+            raise SpecError("this one gives points only")
+        self.shaped = shaped
+        self.encoder, self.decoder = nn.Linear(48, 8), nn.Linear(8, 48)
+
+    def encode(self, x):
+        return Posterior(self.encoder(getattr(x, self.shaped)(len(x), -1)))
+
+    def decode(self, z):
+        x_hat = self.decoder(z).unflatten(1, self.input_shape)
+        return x_hat.sigmoid() if self.place.output == "sigmoid" else x_hat
+
+
+def test_maps_are_laid_as_the_trainer_lays_them():
+    place = Place((3, 4, 4), (8,))
+    check_stage(Viewing, place)
+    with pytest.raises(ConformanceError, match=r"a step on cpu, channels last.* raises RuntimeError: view size"):
+        check_stage(Viewing, place, shaped="view")
+
+
+class Elsewhere(Linear):
+    """Leaves a constant on the CPU."""
+
+    def encode(self, x):
+        plain = super().encode(x)
+        return Posterior(plain.mean + torch.ones(3, dtype=x.dtype), plain.logvar)
+
+
+@pytest.mark.skipif(not torch.accelerator.is_available(), reason="there is no accelerator here")
+def test_it_has_to_work_where_it_is_trained():
+    check_stage(Linear, FLAT)
+    with pytest.raises(ConformanceError, match="channels last"):
+        check_stage(Elsewhere, FLAT)
+
+
+class Laid(Stage):
+    """Deviations that one feature has for all of its numbers."""
+
+    source = "Nobody (2020). A test."
+
+    def __init__(self, place, *, noise: Literal["local", "feature", "shared"] = "local"):
+        super().__init__(place, place.code_shape)
+        code = place.code_shape
+        self.noise = noise
+        spread = code if noise == "local" else code[:1]
+        self.encoder = nn.ModuleDict({"mean": nn.Linear(6, math.prod(code)), "logvar": nn.Linear(6, math.prod(spread))})
+        if place.posterior == "point":
+            del self.encoder["logvar"]
+        self.decoder = nn.Linear(math.prod(code), 6)
+        self.spread = spread
+
+    def encode(self, x):
+        mean = self.encoder["mean"](x).unflatten(1, self.code_shape)
+        if self.place.posterior == "point":
+            return Posterior(mean)
+        return Posterior(mean, self.encoder["logvar"](x).unflatten(1, self.spread), self.noise)
+
+    def decode(self, z):
+        x_hat = self.decoder(z.flatten(1))
+        return x_hat.sigmoid() if self.place.output == "sigmoid" else x_hat
+
+
+def test_a_deviation_by_feature_is_of_maps_and_vectors():
+    for code in ((3,), (2, 1, 3)):
+        check_stage(Laid, Place((6,), code), noise="feature")
+    check_stage(Laid, Place((6,), (2, 3)))
+    with pytest.raises(ConformanceError, match=r"of a map .* the mean is \(1, 2, 3\): take 'local'"):
+        check_stage(Laid, Place((6,), (2, 3)), noise="feature")
+
+
+class HalfGrown(Strided):
+    """Says what is new at one size alone."""
+
+    def start_growing(self, sizes):
+        return [()]
+
+
+class Overgrown(Strided):
+    """Says that something is new which is not there."""
+
+    def start_growing(self, sizes):
+        return [(), ("encodr",)]
+
+
+class StaysGrown(Strided):
+    """Keeps what only growing needed."""
+
+    def start_growing(self, sizes):
+        self.ways = nn.Linear(2, 2)
+        return super().start_growing(sizes)
+
+
+class FullGrown(Strided):
+    """Does not look at how images are shown to it."""
+
+    any_size = False
+
+    def start_growing(self, sizes):
+        return [(), ()]
+
+    def decode(self, z):
+        return super().decode(z)[:, :, :4, :4] if z.shape[-1] > 1 else super().decode(z).repeat(1, 1, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("cls", "words"),
+    [
+        (HalfGrown, "new at 1 sizes, not at 2"),
+        (Overgrown, "says that encodr is new: no parameter begins so"),
+        (StaysGrown, "stop_growing leaves state"),
+        (FullGrown, r"while it grows has shape \(2, 1, 4, 4\), not \(2, 1, 2, 2\)"),
+    ],
+)
+def test_growing_is_tried_where_it_is_not_refused(cls, words):
+    with pytest.raises(ConformanceError, match=words):
+        check_stage(cls, Place((1, 4, 4), (2, 2, 2)))
 
 
 class Exported(GraphBreak):

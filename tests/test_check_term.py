@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from zoo.errors import TrainingError
 from zoo.interfaces import Place, Reconstruction, Regularizer
 from zoo.testing import ConformanceError, check_term
 
@@ -104,6 +105,21 @@ def test_a_broken_reconstruction_is_told_what_it_breaks(cls):
         check_term(cls, SMALL)
 
 
+class Viewing(Squares):
+    def forward(self, trip):
+        error = (trip.x.float() - trip.x_hat.float()).square()
+        if trip.x.shape != trip.x_hat.shape:
+            raise ValueError("shapes differ")
+        return error.view(len(error), -1).sum(1).mean()
+
+
+def test_maps_are_laid_as_the_trainer_lays_them():
+    place = Place((3, 8, 8), (5,))
+    check_term(Squares, place)
+    with pytest.raises(ConformanceError, match=r"forward on cpu, channels last.* raises RuntimeError: view size"):
+        check_term(Viewing, place)
+
+
 def test_a_term_is_told_its_code_shape():
     with pytest.raises(ConformanceError, match="code shape"):
         check_term(Squares, Place((1, 8, 8)))
@@ -184,6 +200,32 @@ BROKEN_REGULARIZERS = {
     RoundedCode: "no gradient reaches the posterior|does not require grad",
     Believer: "gives the number .* for a point posterior",
 }
+
+
+class Careful(Adversary):
+    """A good one that says for itself that it needs a deviation, wherever it is asked."""
+
+    posterior = "gaussian"
+
+    def draw(self, posterior):
+        if posterior.logvar is None:
+            raise TrainingError("without a deviation there is nothing to draw from")
+        return posterior.sample()
+
+
+def test_a_refusal_while_the_code_is_drawn_is_one():
+    check_term(Careful, SMALL)
+
+
+class ViewingCritic(Adversary):
+    def critic_loss(self, trip):
+        trip.z.view(len(trip.z), -1)
+        return super().critic_loss(trip)
+
+
+def test_a_critic_learns_from_maps_as_they_are_laid():
+    with pytest.raises(ConformanceError, match=r"critic_loss on cpu, channels last.* raises RuntimeError: view size"):
+        check_term(ViewingCritic, Place((3, 16, 16), (4, 4, 4)))
 
 
 def test_a_good_regularizer_with_a_critic_passes():

@@ -18,7 +18,7 @@ from zoo.cli import main
 from zoo.codes import Coding
 from zoo.data import Images
 from zoo.data.augmentation import Augmentation
-from zoo.errors import SpecError
+from zoo.errors import DataError, SpecError
 from zoo.training import fit
 
 COUNT = 30
@@ -91,6 +91,10 @@ class TestMean:
         assert not found.batch(index).is_inference()
         assert torch.allclose(found.batch(index), whole[index], atol=1e-6)
         assert found.labels.tolist() == of.labels.tolist()
+
+    def test_of_no_images_there_are_none(self):
+        with pytest.raises(DataError, match=r"nothings \(train\) has no images: there is nothing to encode"):
+            codes.encode(stack(), images(0, name="nothings", split="train"), levels=1)
 
     def test_a_subset_is_plain_indexing(self, encode):
         found = encode(stack(), images(labels=EVERYTHING))

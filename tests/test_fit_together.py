@@ -6,6 +6,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from zoo_conv.fc import FullyConnected
 
 from zoo.builder import build, load
 from zoo.errors import TrainingError
@@ -114,7 +115,7 @@ class TestARun:
             assert all(tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in stack.state_dict().values())
 
     def test_that_explodes_says_which_stack(self):
-        with pytest.raises(TrainingError, match="stack 2 of 2: the loss"):
+        with pytest.raises(TrainingError, match=r"stack 2 of 2: the loss .* learning rate 1e\+06\)"):
             fit_together(self.stacks(), TRAIN, rates=(1e-3, 1e6), clip=1e9, **OPTIONS)
 
 
@@ -138,6 +139,25 @@ class TestRefused:
         stacks = [build(spec) for spec in specs]
         with pytest.raises(TrainingError, match=words):
             fit_together(stacks, TRAIN, **OPTIONS, **options)
+
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            (["8x8x1/fc3", "8x8x1/fc3"], "takes stacks, of .* not a str"),
+            ("8x8x1/fc3", "takes stacks, of .* not a str"),
+            (build("8x8x1/fc3"), "several stacks, in a list"),
+        ],
+    )
+    def test_what_is_no_list_of_stacks(self, given, words):
+        with pytest.raises(TrainingError, match=words):
+            fit_together(given, TRAIN, **OPTIONS)
+
+    def test_what_is_done_for_one_at_a_time_alone(self, monkeypatch):
+        encode = FullyConnected.encode
+        monkeypatch.setattr(FullyConnected, "encode", lambda self, x: encode(self, x * float(x.max() > -1)))
+        fit(built("8x8x1/fc3"), TRAIN, **OPTIONS)
+        with pytest.raises(TrainingError, match=r"8x8x1/fc3 cannot learn together: train one after the other \(vmap"):
+            fit_together([built("8x8x1/fc3", seed) for seed in (0, 1)], TRAIN, **OPTIONS)
 
     def test_one_stack_twice(self):
         stack = build("8x8x1/fc3")

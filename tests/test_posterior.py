@@ -118,6 +118,13 @@ def test_a_posterior_is_frozen_detaches_and_computes_in_float32():
     assert given.float().mean.dtype == given.float().logvar.dtype == torch.float32
 
 
+def test_a_deviation_by_feature_of_what_has_no_features_is_refused():
+    for noise in ("feature", "shared"):
+        with pytest.raises(ZooError, match=r"a map .* or a vector .* the mean is \(2, 3, 4\): take 'local'"):
+            Posterior(torch.zeros(2, 3, 4), torch.zeros(2, 3), noise)
+    assert Posterior(torch.zeros(2, 3, 4), torch.zeros(2, 3, 4)).sample().shape == (2, 3, 4)
+
+
 @pytest.mark.parametrize(
     ("noise", "spread", "words"),
     [

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from click.testing import CliRunner
+from zoo_conv.conv import Conv
 
 from zoo import files
 from zoo.builder import build, load
@@ -132,6 +133,11 @@ class TestLayers:
 
 
 class TestPhases:
+    def test_one_of_layers_that_are_not_there_is_refused(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(Conv, "start_growing", lambda stage, sizes: [(), ("encodr.0",)])
+        with pytest.raises(TrainingError, match="phase '16x16, new layers' trains nothing"):
+            train(tmp_path, progressive=(8,))
+
     def test_a_sixth_for_smaller_images_and_new_layers_alone_first(self):
         stack = build(MAP)
         with growing(stack, (4, 8)) as found:

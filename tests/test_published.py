@@ -235,6 +235,7 @@ BEYOND: list[tuple[str, Any, str]] = [  # what no schema can say
     ("stages.@.spec", "28x28x1/conv7x7x9", "a spec whose last level is conv7x7x10, as the name says"),
     ("stages.@.spec", "28x28x1/conv7x7x10/fc8", "a spec whose last level is conv7x7x10, as the name says"),
     ("stages.@.spec", "28x28x1/conv7x7x10+kl", "does not say which distribution 'kl' comes from"),
+    ("stages.@.metrics.0.values.mse", 10**400, f".values.mse is 1{'0' * 59}...; a number is wanted"),
     ("stages.@.files.2.name", "config.json", ".files names config.json twice"),
     ("stages.@.files.1.name", "other.md", "names no config.json, or no weights beside it"),
 ]
@@ -483,6 +484,18 @@ def test_a_broken_file_is_reported_and_takes_nothing_down(
     plugins = json.loads(CliRunner().invoke(main, ["plugins", "--json"]).stdout)["plugins"]
     (shelf,) = [plugin for plugin in plugins if plugin["name"] == "fakeshelf"]
     assert shelf["registries"] == [{"reference": answer[0], "error": problem}]
+
+
+@pytest.mark.parametrize("raises", ["OSError('no disk')", "SystemExit(3)"])
+def test_a_package_that_breaks_while_it_is_looked_into_takes_nothing_down(
+    install: Callable[..., Path], use: Callable[..., Path], tmp_path: Path, raises: str
+) -> None:
+    use(**{"fc8.digits": SMALL})
+    install("fakeshelf", ["fakebreaks.below:registry.json"])
+    (tmp_path / "site-fakeshelf" / "fakebreaks.py").write_text(f"raise {raises}")
+    assert registry.names(pretrained=True) == ["fc8.digits"]
+    (problem,) = registry.catalogue().broken.values()
+    assert f"looking for fakebreaks.below raises {raises.replace('(', ': ').strip(')')}".replace("'", "") in problem
 
 
 @pytest.mark.parametrize(

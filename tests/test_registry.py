@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
@@ -11,11 +13,14 @@ import click
 import pytest
 
 from zoo import registry
-from zoo.errors import RegistryError
+from zoo.builder import build, load
+from zoo.errors import RegistryError, SpecError
 from zoo.interfaces import Stage
+from zoo.registry import discovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from importlib.metadata import EntryPoint
     from pathlib import Path
 
     Install = Callable[..., Path]
@@ -115,6 +120,8 @@ BROKEN = {
     "name with capitals": (offering("zoo_heads", {"Flow": "a:B"}), "'Flow', which is no name"),
     "name that is no text": (offering("zoo_heads", {1: "a:B"}), "1, which is no name"),
     "command with underscore": (offering("zoo_commands", {"a_b": "a:B"}), "'a_b', which is no name"),
+    "name of a saved stack": (offering("zoo_heads", {"hub": "a:B"}), "'hub', which stands for a saved stack in every"),
+    "name of a saved folder": (offering("zoo_stages", {"folder": "a:B"}), "'folder', which stands for a saved stack"),
     "no reference": (offering("zoo_stages", {"haar": "fake.Haar"}), "'fake.Haar', which is not of the form"),
     "reference to code": (offering("zoo_stages", {"haar": "os:system('x')"}), "not of the form 'module:Class'"),
     "class": ("class A: pass\n@hookimpl\ndef zoo_stages():\n    return {'haar': A}", "not of the form 'module:Class'"),
@@ -279,3 +286,41 @@ def test_a_reference_that_leads_nowhere(install: Install, name: str, kind: str, 
     with pytest.raises(RegistryError, match=re.escape(problem)) as caught:
         entry.load()
     assert f"the {kind} {name!r} of plugin fakebad (fakebad-dist 1.0)" in str(caught.value)
+
+
+def test_names_that_torch_has_taken_are_numbered(install: Install, tmp_path: Path) -> None:
+    taken = dict.fromkeys(("half", "values"), "zoo_losses.pixelwise:SquaredError")
+    install("faketaken", offering("zoo_reconstructions", taken))
+    stack = build("8x8x1/fc2(hidden=[4])+half+values+values(2)")
+    assert [*stack.level(1).terms] == ["half_2", "values_2", "values_3"]
+    assert [*load(stack.save(tmp_path / "saved")).level(1).terms] == ["half_2", "values_2", "values_3"]
+
+
+def test_a_constructor_that_is_inherited_is_checked_too(install: Install) -> None:
+    heir = "from zoo_conv.conv import Conv\nclass Heir(Conv): pass\n"
+    install("fakeheir", heir + offering("zoo_stages", {"heir": "fakeheir:Heir"}))
+    assert build("16x16x3/heir4x4x4(up=nearest, width=4)").code_shape == (4, 4, 4)
+    with pytest.raises(SpecError, match=r"heir: up wants shuffle or .*got 'shufle'"):
+        build("16x16x3/heir4x4x4(up=shufle)")
+
+
+def test_threads_that_ask_at_once_look_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+
+    def looking(point: EntryPoint, plugin: registry.Plugin) -> registry.Plugin:
+        looked.append(plugin.name)
+        time.sleep(0.01)
+        return real(point, plugin)
+
+    real = discovery._load
+    monkeypatch.setattr(discovery, "_load", looking)
+    with ThreadPoolExecutor(4) as threads:
+        first, *others = [asked.result() for asked in [threads.submit(registry.plugins) for _ in range(4)]]
+    assert all(found == first for found in others)
+    assert sorted(looked) == sorted(plugin.name for plugin in first)
+
+
+def test_a_plugin_may_ask_while_it_is_looked_at(install: Install) -> None:
+    install("fakeasks", "from zoo import registry\nregistry.names()\n" + offering("zoo_stages", {"haar": "a:B"}))
+    assert plugin("fakeasks").error is None
+    assert "haar" in registry.names()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from importlib.metadata import version
 
@@ -77,6 +78,13 @@ def test_errors_of_a_stage_carry_the_spec_and_a_caret():
     assert str(caught.value).splitlines()[-1].strip() == "^"
 
 
+def test_a_default_that_no_spec_can_write_out_names_the_class(monkeypatch):
+    monkeypatch.setitem(registry.find("fc").load().__init__.__kwdefaults__, "hidden", ())
+    with pytest.raises(SpecError, match=r"fc is FullyConnected, .* hidden: a list holds at least one value") as caught:
+        build("8x8x1/fc4")
+    assert str(caught.value).splitlines()[-1].strip() == "^"
+
+
 def test_a_stack_without_a_prior_says_how_to_sample():
     with pytest.raises(EvaluationError, match=r"\+kl.*normal"):
         build("8x8x1/fc4").sample(2)
@@ -117,6 +125,30 @@ def test_half_a_stack_gives_the_same_half(tmp_path):
     assert load(folder).level(1)
     with pytest.raises(FileError, match="part="):
         load(folder, part="middle")
+
+
+def test_a_part_of_a_half_that_is_not_there_says_so_too(tmp_path):
+    stack = load(build(TINY).save(tmp_path), part="encoder")
+    absent = stack.level(1).stage.decoder
+    with pytest.raises(FileError, match="the decoder was not loaded"):
+        absent["mean"]
+    with pytest.raises(FileError, match="the decoder was not loaded"):
+        list(absent)
+    with pytest.raises(FileError, match="the decoder was not loaded") as caught:
+        absent.linear  # noqa: B018 - there is nothing to be had of it
+    assert isinstance(caught.value, AttributeError)
+    assert getattr(absent, "linear", None) is None
+    assert copy.deepcopy(absent).message == absent.message
+
+
+@pytest.mark.parametrize("spec", [TINY, "8x8x1/normal"])
+def test_a_stack_in_another_precision_is_not_saved(tmp_path, spec):
+    stack = build(spec)
+    for cast, kind in ((stack.half, "float16"), (stack.double, "float64")):
+        with pytest.raises(FileError, match=rf"level 1: .* is {kind}, .*stack\.float\(\)"):
+            cast().save(tmp_path)
+    assert not [*tmp_path.iterdir()]
+    assert load(stack.float().save(tmp_path))
 
 
 def test_saving_again_replaces_the_old_stack_whole(tmp_path):

@@ -19,6 +19,7 @@ from zoo.builder import build, load
 from zoo.cache import folder
 from zoo.errors import RegistryError, SpecError, TrainingError
 from zoo.interfaces import Phase, Place, Regularizer
+from zoo.layout import channels_last
 from zoo.stack import Stack
 from zoo.training import HISTORY, Options, fit, fitting, objectives
 from zoo.training import loop as loops
@@ -118,6 +119,32 @@ class Judged(Regularizer):
 
     def critic_loss(self, trip):
         return self.critic(trip.z).mean() - self.critic(torch.randn_like(trip.z)).mean()
+
+
+def test_maps_lie_as_torch_lays_them_and_what_is_no_map_stays():
+    module = nn.ModuleDict({"map": nn.Conv2d(2, 3, 3), "one": nn.Conv2d(3, 2, 1), "dense": nn.Linear(2, 3)})
+    module.register_buffer("mean", torch.rand(1, 2, 4, 4))
+
+    def strides():
+        return {name: tensor.stride() for name, tensor in module.state_dict().items()}
+
+    module.to(memory_format=torch.channels_last)
+    wanted = strides()
+    module.to(memory_format=torch.contiguous_format)
+    assert strides() != wanted
+    module["volume"] = nn.Conv3d(2, 3, 2)
+    kept = module["volume"].weight.stride()
+    channels_last(module, torch.device("cpu"))
+    assert module["volume"].weight.stride() == kept
+    del module["volume"]
+    assert strides() == wanted
+
+
+def test_a_stage_may_keep_a_tensor_of_five_axes():
+    stack = build("8x8x1/fc2(hidden=[4])")
+    cube = nn.Parameter(torch.rand(2, 2, 2, 2, 2))
+    stack.level(1).stage.encoder.register_parameter("cube", cube)
+    assert fit(stack, blobs(), steps=2, progress=False).level(1).trained
 
 
 def test_it_learns_and_leaves_unit_scale_codes(tmp_path):
@@ -302,6 +329,40 @@ def test_a_stage_that_asks_for_phases_is_trained_in_them(tmp_path, monkeypatch):
     stack.level(1).trained.fill_(True)  # so that nothing is prepared, and what moves has learned
     fit(stack, blobs(), steps=12, progress=False, out=tmp_path)
     assert seen == {"decoder first": (3, {"decoder"}), "all": (9, {"decoder", "encoder"})}
+    assert all(parameter.requires_grad for parameter in stack.parameters())
+
+
+def test_a_phase_that_would_train_nothing_is_refused_before_anything_is_trained(monkeypatch):
+    stack = build("8x8x1/fc4(hidden=[8])/fc2(hidden=[4])")
+    own = (Phase("halves", rates={"encodr": 1.0, "decoder": 0.0}), Phase())
+    monkeypatch.setattr(stack.level(2).stage, "phases", lambda: own)
+    before = weights(stack)
+    with pytest.raises(TrainingError, match=r"phase 'halves' trains nothing .*'encodr'.* begin with encoder, decoder"):
+        fit(stack, blobs(), steps=2, progress=False)
+    assert same(weights(stack), before)
+    fit(stack, blobs(), steps=2, level=1, progress=False)  # whose phases are right
+
+
+def test_what_is_frozen_in_a_critic_stays():
+    stack = build("8x8x1/fc4(hidden=[8])")
+    level = stack.level(1)
+    judged = level.terms["judged"] = Judged(Place((1, 8, 8), (4,)))
+    features = nn.Linear(4, 4).requires_grad_(False)
+    judged.critic = nn.Sequential(features, nn.Linear(4, 1))
+    before = weights(judged)
+    fit(stack, blobs(), steps=3, progress=False)
+    moved = {name for name, tensor in weights(judged).items() if not torch.equal(tensor, before[name])}
+    assert moved == {"critic.1.weight"}  # its bias is in both sides of the loss
+    assert not any(parameter.requires_grad for parameter in features.parameters())
+
+
+def test_a_critic_is_left_to_learn_when_a_loss_ends_the_run():
+    stack = build("8x8x1/fc4(hidden=[8])")
+    level = stack.level(1)
+    level.terms["judged"] = Judged(Place((1, 8, 8), (4,)))
+    level.terms["poison"] = Poison(level.stage.place)
+    with pytest.raises(TrainingError, match="not finite at step 2"):
+        fit(stack, blobs(), steps=5, precision="fp32", progress=False)
     assert all(parameter.requires_grad for parameter in stack.parameters())
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from zoo import cache, files, registry
-from zoo.errors import SpecError
+from zoo.errors import DataError, SpecError
 from zoo.posterior import Posterior, places
 
 if TYPE_CHECKING:
@@ -126,10 +126,13 @@ def encode(
         among: processes that all call this at once and share out what is missing.
 
     Raises:
+        DataError: there are no images.
         SpecError: moments are asked of a level whose encoder gives points.
         FileError: the cache cannot be written to.
     """
     coding = coding or Coding()
+    if not len(images):
+        raise DataError(f"{images.name} ({images.split}) has no images: there is nothing to encode")
     with torch.inference_mode():
         one = stack.posterior(images.batch(slice(0, 1)).to(stack.device), levels)
     if coding.mode == "moments" and one.logvar is None:

@@ -291,7 +291,12 @@ class Regularizer(Term):
     """It pulls the codes to a unit-scale prior that ``sample`` draws from."""
 
     def draw(self, posterior: Posterior) -> Tensor:
-        """The code that goes to the decoder while training; at most one term of a level overrides this."""
+        """The code that goes to the decoder while training; at most one term of a level overrides this.
+
+        Everything else, from the codes of the next level to a reconstruction, takes the posterior's mean. So what a
+        code is always, as one rounded to a grid, is the stage's to do in ``encode``, its gradients passed straight
+        through.
+        """
         return posterior.sample()
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:

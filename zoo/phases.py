@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from torch import Tensor
 
@@ -26,8 +26,9 @@ class Phase:
             those before them have).
         batch_size: inputs a step; None: as the run says.
         rates: factors on the learning rate by parameter, as ``{"decoder": 1.0, "encoder.trunk": 0.1}``: the longest
-            beginning of a parameter's name counts, and what no entry names stays as it is. None: all learn, at 1.
-        terms: names of the terms that count; None: all.
+            beginning of a parameter's name counts, and what no entry names stays as it is. None: all learn, at 1. A
+            phase in which nothing learns that could is refused.
+        terms: names of the terms that count, which the level has to have; None: all.
         code_loss: what is minimised instead of terms: a scalar of the codes that were drawn, (B, *code). Nothing is
             decoded for it, no critic steps, and it is not divided by the size of an input.
         loss_in: where the loss of an upper level lives; None: as the run says.
@@ -60,6 +61,15 @@ class Phase:
             return 1.0
         named = [begin for begin in self.rates if parameter == begin or parameter.startswith(f"{begin}.")]
         return self.rates[max(named, key=len)] if named else 0.0
+
+    def idle(self, parameters: Iterable[str]) -> bool:
+        """Whether a stage whose parameters of these names could learn learns none of them: a slip in ``rates``.
+
+        >>> Phase(rates={"decodr": 1.0}).idle(["encoder.weight", "decoder.weight"])
+        True
+        """
+        factors = [self.rate(parameter) for parameter in parameters]
+        return bool(factors) and not any(factor > 0 for factor in factors)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class Posterior:
     Args:
         mean: (B, *code).
         logvar: log of the variance, sigma = exp(logvar / 2): shaped as ``mean`` for ``noise="local"``, (B, C)
-            for ``"feature"`` and ``"shared"``, whose code is (B, C, ...). None makes a point.
+            for ``"feature"`` and ``"shared"``, whose code is (B, C, H, W), or (B, C). None makes a point.
         noise: see ``Noise``.
 
     >>> posterior = Posterior(torch.zeros(2, 3), torch.zeros(2, 3))
@@ -51,6 +51,11 @@ class Posterior:
             if self.logvar.shape != wanted:
                 raise ZooError(
                     f"noise={self.noise!r} wants logvar of shape {tuple(wanted)}, got {tuple(self.logvar.shape)}"
+                )
+            if self.noise != "local" and self.mean.ndim not in (2, 4):
+                raise ZooError(
+                    f"noise={self.noise!r} has a deviation for each feature of a map (B, C, H, W) or a vector (B, N), "
+                    f"and the mean is {tuple(self.mean.shape)}: take 'local'"
                 )
 
     @property

@@ -16,7 +16,7 @@ from zoo.level import by_feature, features
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-    from typing import Any
+    from typing import Any, NoReturn
 
     from zoo.interfaces import Head, Shape
     from zoo.level import Level
@@ -27,15 +27,27 @@ PROJECTIONS = 8
 """Random projections that ``Stack.sensitivity`` averages over."""
 
 
+class AbsentError(FileError, AttributeError):
+    """A part of a half that was not loaded: the attribute that it would have been is not there."""
+
+
 class Absent(nn.Module):
-    """Stands where the half of a stage would be that was not loaded, and says so when it is used."""
+    """Stands where the half of a stage would be that was not loaded, and says so when it or a part of it is used."""
 
     def __init__(self, half: str, folder: Path) -> None:
         super().__init__()
         self.message = f"the {half} was not loaded: zoo.load({str(folder)!r}) without part= loads both halves"
 
-    def forward(self, *_: Any) -> Any:
+    def forward(self, *_: Any) -> NoReturn:
         raise FileError(self.message)
+
+    def __getitem__(self, _: object) -> NoReturn:
+        raise FileError(self.message)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # torch's own, and Python's
+            return super().__getattr__(name)
+        raise AbsentError(self.message)
 
 
 class Stack(nn.Module):
@@ -212,13 +224,16 @@ class Stack(nn.Module):
         The folder's old stack, if it holds one, is replaced in one step: a reader sees the old or the new, never a mix.
 
         Raises:
-            FileError: the stack was loaded with ``part=``, so half of it is not here.
+            FileError: the stack was loaded with ``part=``, so half of it is not here; or it is of another precision
+                than its spec builds, and could not be loaded again.
         """
         for module in self.modules():
             if isinstance(module, Absent):
                 module()  # says what is missing
+        tensors = self.tensors()
+        _check_precision(tensors)
         self.report = report or self.report
-        return files.write(folder, self.description(), self.tensors(), self.report)
+        return files.write(folder, self.description(), tensors, self.report)
 
     def push_to_hub(
         self,
@@ -278,3 +293,14 @@ class Stack(nn.Module):
         """The weights and buffers, a dict for every level and one for the head."""
         modules: list[nn.Module] = [*self.levels, *([] if self.head is None else [self.head])]
         return [dict(module.state_dict()) for module in modules]
+
+
+def _check_precision(levels: list[dict[str, Tensor]]) -> None:
+    """Refuse a stack that was cast: ``zoo.load`` builds one of its spec, and that is float32."""
+    for number, tensors in enumerate(levels, 1):
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and tensor.dtype != torch.float32:
+                raise FileError(
+                    f"level {number}: {name} is {str(tensor.dtype).removeprefix('torch.')}, and could not be loaded "
+                    "again: stacks are saved in float32, which stack.float() brings this one to"
+                )

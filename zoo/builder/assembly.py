@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
+from torch import nn
+
 from zoo import files, registry
 from zoo.builder.parts import Found, construct
 from zoo.errors import SpecError
@@ -124,10 +126,12 @@ def _check_terms(terms: Sequence[Found], spec: StackSpec) -> None:
 
 
 def _named_terms(terms: list[tuple[Found, Term]]) -> dict[str, Term]:
+    """Terms by their names, which get a number where there are several, or where torch has taken the name (`half`)."""
     named: dict[str, Term] = {}
+    holder = nn.ModuleDict()
     for found, term in terms:
         name, copy = found.item.name, 2
-        while name in named:
+        while name in named or hasattr(holder, name):
             name, copy = f"{found.item.name}_{copy}", copy + 1
         named[name] = term
     return named

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -118,18 +118,11 @@ def _check_told(stack: Stack, saved: files.Saved) -> None:
             if key in made
         ]
     for field, said, right in fields:
-        if not _same(said, right):
+        if not files.same(said, right):
             raise FileError(
                 f"{saved.config_path}: {field} is {files.shown(said)}, the stack that its spec builds has "
                 f"{files.shown(right)}"
             )
-
-
-def _same(said: Any, right: Any) -> bool:
-    """Equal, and not as True is equal to 1."""
-    if isinstance(said, list) and isinstance(right, list):
-        return len(said) == len(right) and all(map(_same, said, right))
-    return type(said) is type(right) and bool(said == right)
 
 
 def _fill(stack: Stack, saved: files.Saved, part: Half | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from dataclasses import dataclass
 from types import NoneType, SimpleNamespace, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
@@ -49,7 +48,8 @@ def construct(found: Found, place: Place, spec: StackSpec) -> Part:
             raise SpecError(
                 f"{item.name} has no option {name!r}; {nearest(name, parameters)}", str(spec), item.position
             )
-        _check_type(item, name, value, parameters[name], cls, spec)
+        if problem := misfit(value, parameters[name], cls):
+            raise SpecError(f"{item.name}: {problem}", str(spec), item.position)
     if item.shape and found.kind in ("regularizer", "reconstruction"):
         raise SpecError(f"{item.name} is a term: it has no shape of its own", str(spec), item.position)
     try:
@@ -59,7 +59,11 @@ def construct(found: Found, place: Place, spec: StackSpec) -> Part:
             raise
         raise SpecError(error.problem, str(spec), item.position) from error
     defaults = {name: parameter.default for name, parameter in parameters.items()}
-    part.item = _written_out(item, part, {**defaults, **options})
+    try:
+        part.item = _written_out(item, part, {**defaults, **options})
+    except SpecError as error:
+        unwritable = f"{item.name} is {cls.__name__}, with an option that no spec can write out: {error.problem}"
+        raise SpecError(unwritable, str(spec), item.position) from error
     return part
 
 
@@ -71,17 +75,22 @@ def _written_out(item: Item, part: Part, options: dict[str, Any]) -> Item:
     return files.without_file(Item(item.name, shape, None, tuple(plain.items())))
 
 
-def _check_type(item: Item, name: str, value: Value, parameter: inspect.Parameter, cls: type, spec: StackSpec) -> None:
-    """Refuse ``width=wide`` where the signature says ``int``, and ``up=shufle`` where it lists its choices."""
-    kinds = _plain_kinds(parameter.annotation, cls)
+def is_plain(parameter: inspect.Parameter, cls: type) -> bool:
+    """Whether a spec has values for an option's annotation, as far as can be told without a type checker."""
+    return all(map(_is_plain, _kinds(parameter.annotation, cls)))
+
+
+def misfit(value: Value, parameter: inspect.Parameter, cls: type) -> str | None:
+    """What is wrong with ``width=wide`` where the signature says ``int``, or ``up=shufle`` where it lists choices."""
+    kinds, name = _plain_kinds(parameter.annotation, cls), parameter.name
     choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
     types = [kind for kind in kinds if get_origin(kind) is not Literal and kind is not NoneType]
-    if kinds and value not in choices and not any(_fits(value, kind) for kind in types):
-        wanted = [str(choice) for choice in choices] + [_words(kind) for kind in types]
-        lists = any(get_origin(kind) is tuple and _fits((value,), kind) for kind in types)
-        hint = f": write {name}=[{value}]" if lists else ""
-        problem = f"{item.name}: {name} wants {' or '.join(wanted)}, got {value!r}{hint}"
-        raise SpecError(problem, str(spec), item.position)
+    if not kinds or value in choices or any(_fits(value, kind) for kind in types):
+        return None
+    wanted = [str(choice) for choice in choices] + [_words(kind) for kind in types]
+    lists = any(get_origin(kind) is tuple and _fits((value,), kind) for kind in types)
+    hint = f": write {name}=[{value}]" if lists else ""
+    return f"{name} wants {' or '.join(wanted)}, got {value!r}{hint}"
 
 
 def _fits(value: object, kind: Any) -> bool:
@@ -106,13 +115,18 @@ def _words(kind: Any) -> str:
 
 def _plain_kinds(annotation: object, cls: type) -> list[Any]:
     """What an annotation allows, where it is made of int, float, bool, str, tuple and Literal; else nothing."""
-    holder = SimpleNamespace(__annotations__={"option": annotation})
-    try:
-        hint = get_type_hints(holder, vars(sys.modules[cls.__module__]))["option"]
-    except (NameError, TypeError):  # a name that only type checkers see
-        return []
-    kinds = list(get_args(hint)) if get_origin(hint) in (Union, UnionType) else [hint]
+    kinds = _kinds(annotation, cls)
     return kinds if all(map(_is_plain, kinds)) else []
+
+
+def _kinds(annotation: object, cls: type) -> list[Any]:
+    """The parts of an annotation; nothing where it has a name that only type checkers see."""
+    holder = SimpleNamespace(__annotations__={"option": annotation})
+    try:  # where the constructor was written, which a class may have inherited
+        hint = get_type_hints(holder, inspect.unwrap(cast("Any", cls).__init__).__globals__)["option"]
+    except (NameError, TypeError, AttributeError):
+        return []
+    return list(get_args(hint)) if get_origin(hint) in (Union, UnionType) else [hint]
 
 
 def _is_plain(kind: Any) -> bool:

@@ -20,7 +20,19 @@ from zoo.files.paths import exists, expanded
 from zoo.files.saved import Saved, SavedLevel
 from zoo.files.specs import check_specs, without_file, without_files
 from zoo.files.stacks import check_room, is_weights, named_weights, settle, write, write_report
-from zoo.files.texts import CARD, CONFIG, LARGEST_JSON, REPORT, RUN, cleaned, read_json, shown, write_json, write_text
+from zoo.files.texts import (
+    CARD,
+    CONFIG,
+    LARGEST_JSON,
+    REPORT,
+    RUN,
+    cleaned,
+    read_json,
+    same,
+    shown,
+    write_json,
+    write_text,
+)
 from zoo.files.weights import read_tensors, write_tensors
 from zoo.files.writing import UNFINISHED, exchanging, explained, replacing, sweep
 from zoo.release import zoo_version
@@ -56,6 +68,7 @@ __all__ = [
     "read_report",
     "read_tensors",
     "replacing",
+    "same",
     "settle",
     "sha256",
     "shown",

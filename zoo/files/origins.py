@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from zoo import registry
 from zoo.errors import FileError, RegistryError
 from zoo.files.texts import cleaned, shown
+from zoo.registry.discovery import normal
 
 if TYPE_CHECKING:
     from zoo.files.saved import Saved
@@ -40,7 +41,7 @@ def check_plugins(saved: Saved) -> None:
 
 def _check_origin(entry: Entry, recorded: str, where: str) -> None:
     distribution, _, version = recorded.partition(" ")
-    if _normal(distribution) != _normal(entry.distribution):
+    if normal(distribution) != normal(entry.distribution):
         raise RegistryError(
             f"{where} is {shown(recorded)}; here {entry.name!r} comes from {entry.origin}, which is another plugin. "
             f"Install {distribution}, and block the other: {registry.BLOCKED}={entry.plugin}."
@@ -70,8 +71,3 @@ def _rank(version: str) -> tuple[int, int]:
         return 0, 0
     major, minor = int(found[1]), int(found[2] or 0)
     return major, 0 if major else minor
-
-
-def _normal(name: str) -> str:
-    """A name as installers compare it: ``Stack.Zoo`` is ``stack-zoo``."""
-    return re.sub(r"[-_.]+", "-", name).strip().lower()

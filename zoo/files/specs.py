@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from zoo import registry
 from zoo.errors import FileError, SpecError
-from zoo.files.texts import cleaned, shown
+from zoo.files.texts import cleaned, same, shown
 from zoo.spec import Item, LevelSpec, StackSpec, parse
 
 if TYPE_CHECKING:
@@ -120,9 +120,4 @@ def _means(full: Item, short: Item) -> bool:
         if positional is None:
             return False
         given[positional] = short.value
-    return all(key in full.options and _alike(full.options[key], value) for key, value in given.items())
-
-
-def _alike(one: Any, other: Any) -> bool:
-    """Equal, and not as True is equal to 1."""
-    return type(one) is type(other) and bool(one == other)
+    return all(key in full.options and same(full.options[key], value) for key, value in given.items())

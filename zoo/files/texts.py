@@ -94,6 +94,15 @@ def shown(value: object) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
+def same(one: Any, other: Any) -> bool:
+    """Equal, lists part by part, and not as True is equal to 1."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
 def cleaned(text: object) -> str:
     """A message that may repeat a stranger's words: its lines printable, and not without end."""
     lines = str(text)[:LONGEST_MESSAGE].split("\n")

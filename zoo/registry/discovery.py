@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -19,6 +20,7 @@ import pluggy
 from zoo import hookspecs
 from zoo.errors import RegistryError, nearest
 from zoo.registry.entries import USES, Entry
+from zoo.spec.tree import ELSEWHERE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,6 +32,9 @@ BLOCKED = "ZOO_DISABLE_PLUGINS"
 """The environment variable that blocks plugins: names of plugins or of distributions, with commas between them."""
 
 UNKNOWN = "unknown"
+
+_LOOKING = RLock()
+"""Held by who looks, as one manager holds one plugin at a time; again by a plugin that asks for names on import."""
 
 _HOOKS = {f"zoo_{kind}s": kind for kind in USES}
 _FILES_HOOK = "zoo_registries"
@@ -62,17 +67,28 @@ class Plugin:
     registries: tuple[str, ...] = ()
 
 
-@cache
 def installed() -> tuple[Plugin, ...]:
     """Every plugin there is, in alphabetical order; looked for once in a process."""
-    blocked = {_normal(name) for name in os.environ.get(BLOCKED, "").split(",")} - {""}
+    with _LOOKING:
+        return _found()
+
+
+def forget() -> None:
+    """Look again when next asked."""
+    with _LOOKING:
+        _found.cache_clear()
+
+
+@cache
+def _found() -> tuple[Plugin, ...]:
+    blocked = {normal(name) for name in os.environ.get(BLOCKED, "").split(",")} - {""}
     found: dict[tuple[str, str], Plugin] = {}
     for point in metadata.entry_points(group=GROUP):
         plugin = Plugin(point.name, *_provenance(point))
-        key = (point.name, _normal(plugin.distribution))
+        key = (point.name, normal(plugin.distribution))
         if key in found:  # left behind by an editable or interrupted installation: the first on the path counts
             continue
-        if {_normal(point.name), _normal(plugin.distribution)} & blocked:
+        if {normal(point.name), normal(plugin.distribution)} & blocked:
             found[key] = replace(plugin, error=f"blocked by {BLOCKED}")
         else:
             found[key] = _load(point, plugin)
@@ -189,10 +205,12 @@ def _check_form(hook: str, name: object, reference: object) -> None:
     if not isinstance(name, str) or not (_COMMAND_NAME if command else _PART_NAME).fullmatch(name):
         rule = _COMMAND_RULE if command else _PART_RULE
         raise RegistryError(f"{hook} offers {name!r}, which is no name: a name is {rule}")
+    if not command and name in ELSEWHERE:
+        raise RegistryError(f"{hook} offers {name!r}, which stands for a saved stack in every spec: call it otherwise")
     if not isinstance(reference, str) or not _REFERENCE.fullmatch(reference):
         raise RegistryError(f"{hook} refers {name!r} to {reference!r}, which is not of the form 'module:Class'")
 
 
-def _normal(name: str) -> str:
+def normal(name: str) -> str:
     """A name as installers compare it: ``Stack.Zoo`` is ``stack-zoo``."""
     return re.sub(r"[-_.]+", "-", name).strip().lower()

@@ -78,9 +78,13 @@ class Field:
 
     def number(self) -> float:
         """A finite number."""
-        if type(self.value) not in (int, float) or not math.isfinite(self.value):
+        try:
+            number = float(self.value) if type(self.value) in (int, float) else math.nan
+        except OverflowError:  # a whole number beyond all floats
+            number = math.inf
+        if not math.isfinite(number):
             self.fail("a number")
-        return float(self.value)
+        return number
 
 
 def read(path: Path) -> Field:

@@ -127,16 +127,20 @@ def own() -> Path:
 
 
 def locate(reference: str) -> Path:
-    """The file behind ``"package:path/registry.json"``; of the package nothing is imported.
+    """The file behind ``"package:path/registry.json"``; nothing is imported but the package that another lies in.
 
     Raises:
-        RegistryError: there is no such package, or no such file in it.
+        RegistryError: there is no such package, or no such file in it, or what it lies in cannot be imported.
     """
     package, _, path = reference.partition(":")
     try:
         found = find_spec(package)
     except (ImportError, ValueError):
         found = None
+    except (Exception, SystemExit) as error:  # whatever a stranger's module may raise
+        raise RegistryError(
+            f"the registry {reference!r} cannot be found: looking for {package} raises {type(error).__name__}: {error}"
+        ) from error
     for folder in found.submodule_search_locations or () if found else ():
         if (Path(folder) / path).is_file():
             return Path(folder, path)

@@ -7,7 +7,7 @@ from importlib import invalidate_caches
 from typing import TYPE_CHECKING
 
 from zoo.errors import RegistryError, nearest
-from zoo.registry.discovery import BLOCKED, Plugin, installed
+from zoo.registry.discovery import BLOCKED, Plugin, forget, installed
 from zoo.registry.entries import USES, Entry
 from zoo.registry.library import catalogue, published
 
@@ -87,7 +87,7 @@ def refresh() -> None:
     Modules that were imported stay imported.
     """
     invalidate_caches()
-    installed.cache_clear()
+    forget()
     catalogue.cache_clear()
 
 

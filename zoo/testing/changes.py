@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from zoo.errors import ZooError
+from zoo.growth import View
+from zoo.interfaces import Stage
 from zoo.phases import END, Moment, Phase
-from zoo.testing.requirements import check_saving, during, require, require_scalar
+from zoo.testing.requirements import (
+    ConformanceError,
+    check_saving,
+    during,
+    require,
+    require_scalar,
+    require_tensor,
+)
 from zoo.weighing import Numbers
 
 if TYPE_CHECKING:
@@ -48,15 +58,20 @@ def check_weights(build: Callable[[], Term]) -> None:
     check_saving(term, build, lambda fresh: [torch.tensor(_weights(fresh) + _adapt(fresh))])
 
 
-def check_phases(term: Term, codes: Callable[[int], Tensor]) -> None:
+def check_phases(owner: Stage | Term, codes: Callable[[int], Tensor]) -> None:
     """Each is a ``Phase`` that can be trained in; a loss on codes, (B, *code), is a finite scalar with a gradient."""
-    part = type(term)
+    part, of_stage = type(owner), isinstance(owner, Stage)
     with during(part, "phases"):
-        phases = term.phases()
+        phases = owner.phases()
+    require(phases or not of_stage, part, "phases is empty, so it would not be trained: (Phase(),) trains all of it")
+    learning = [name for name, parameter in owner.named_parameters() if parameter.requires_grad]
     for phase in phases:
         require(isinstance(phase, Phase), part, f"phases holds a {type(phase).__name__}, not a Phase")
         require(phase.share > 0, part, f"phase {phase.name!r} has a share of {phase.share:g}: it would not be trained")
-        require(phase.name, part, "a term's phase has a name, as the level's own are called by where their loss lives")
+        named = phase.name or of_stage
+        require(named, part, "a term's phase has a name, as the level's own are called by where their loss lives")
+        idle = of_stage and phase.idle(learning)
+        require(not idle, part, f"phase {phase.name!r} trains nothing: no parameter begins as its rates do")
         if phase.code_loss is None:
             continue
         for count in (8, 1):  # the last batch of a validation
@@ -66,6 +81,38 @@ def check_phases(term: Term, codes: Callable[[int], Tensor]) -> None:
                 torch.autograd.backward(loss)
             finite = z.grad is not None and z.grad.isfinite().all()
             require(finite, part, f"code_loss of phase {phase.name!r} gives the codes no finite gradient")
+
+
+@torch.no_grad()
+def check_growing(stage: Stage, x: Tensor) -> None:
+    """It learns from images half as high first, or refuses to in words; afterwards it is what it was.
+
+    Args:
+        stage: on images.
+        x: (B, C, H, W), H and W even.
+    """
+    part, kept, (height, width) = type(stage), list(stage.state_dict()), x.shape[-2:]
+    sizes = [(height // 2, width // 2), (height, width)]
+    try:
+        with during(part, f"start_growing({sizes})"):
+            new = [tuple(names) for names in stage.start_growing(sizes)]
+    except ConformanceError as error:
+        if isinstance(error.__cause__, ZooError):
+            return
+        raise
+    require(len(new) == len(sizes), part, f"start_growing says what is new at {len(new)} sizes, not at {len(sizes)}")
+    learning = [name for name, parameter in stage.named_parameters() if parameter.requires_grad]
+    for names, view in zip(new, (View(sizes[0]), View(sizes[1], sizes[0])), strict=True):
+        idle = names and Phase(rates=dict.fromkeys(names, 1.0)).idle(learning)
+        require(not idle, part, f"start_growing says that {', '.join(names)} is new: no parameter begins so")
+        with during(part, f"encode and decode of images of {view.size} while it grows"):
+            stage.see(view)
+            x_hat = stage.decode(stage.encode(view(x)).mean)
+        require_tensor(part, f"decode(z) at {view.size} while it grows", x_hat, (*x.shape[:2], *view.size))
+    with during(part, "stop_growing"):
+        stage.see(None)
+        stage.stop_growing()
+    require(list(stage.state_dict()) == kept, part, "stop_growing leaves state that was not there before")
 
 
 def _weight(term: Term, moment: Moment) -> float:

@@ -10,8 +10,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import ZooError
+from zoo.builder.parts import is_plain, misfit
+from zoo.errors import SpecError, ZooError
+from zoo.files.specs import FILE_OPTIONS
 from zoo.interfaces import Part
+from zoo.spec.words import KEY, KEY_RULE, check_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,14 +52,37 @@ def check_declaration(part: type[Part], kind: type[Part]) -> None:
     require(issubclass(part, kind), part, f"is not a {kind.__name__}")
     require(not inspect.isabstract(part), part, f"is abstract: {sorted(getattr(part, '__abstractmethods__', ()))}")
     require(part.source.strip(), part, "source is empty: name the paper, as in 'Authors (year). Title. arXiv:number'")
-    place, *options = inspect.signature(part).parameters.values()
-    require(place.kind is not place.KEYWORD_ONLY, part, "__init__ takes its Place first")
+    parameters = [*inspect.signature(part).parameters.values()]
+    placed = parameters and parameters[0].kind is not inspect.Parameter.KEYWORD_ONLY
+    require(placed, part, "__init__ takes its Place first")
+    options = parameters[1:]
     for option in options:
         wanted = "an option is keyword-only, with an annotation and a default"
         sound = option.kind is option.KEYWORD_ONLY and option.default is not option.empty
         require(sound and option.annotation is not option.empty, part, f"__init__({option}): {wanted}")
+        _check_option(part, kind, option)
     names = [option.name for option in options]
     require(part.positional is None or part.positional in names, part, f"positional={part.positional!r} is no option")
+
+
+def _check_option(part: type[Part], kind: type[Part], option: inspect.Parameter) -> None:
+    """A spec can give it, and a saved stack can write it out and be built of that again."""
+    name, default, said = option.name, option.default, f"__init__({option})"
+    require(KEY.fullmatch(name), part, f"{said}: {KEY_RULE}")
+    plain = "a spec gives numbers, truths, texts and lists of these: int, float, bool, str, tuple, Literal or None"
+    require(is_plain(option, part), part, f"{said}: {plain}")
+    file = "names a file that is read once and no saved stack mentions, so its default is None: call others otherwise"
+    require(name not in FILE_OPTIONS or default is None, part, f"{said}: {name} {file}")
+    if default is None:
+        taken = f"a {kind.__name__} has an attribute {name}, which would be saved as what None is: call it otherwise"
+        require(name not in {*dir(kind), *vars(nn.Module())}, part, f"{said}: {taken}")
+        return
+    require(not isinstance(default, list), part, f"{said}: a list of a spec is a tuple")
+    try:
+        problem = misfit(check_value(default), option, part)
+    except SpecError as error:
+        problem = error.problem
+    require(problem is None, part, f"{said}: no spec can write this default: {problem}")
 
 
 def require_tensor(part: type, name: str, value: object, shape: Sequence[int]) -> Tensor:
@@ -97,6 +123,9 @@ def check_saving(module: P, build: Callable[[], P], outputs: Callable[[P], Seque
     ``zoo.load`` builds on ``meta``: a constant kept as a plain tensor or a non-persistent buffer has no value there.
     """
     part = type(module)
+    floats = {name: value.dtype for name, value in module.state_dict().items() if value.is_floating_point()}
+    odd = [name for name, kind in floats.items() if kind != torch.float32]
+    require(not odd, part, f"{', '.join(odd)} is not float32, in which stacks are saved")
     with during(part, "saving its state_dict as safetensors"):
         saved = safetensors.torch.save({name: value.contiguous() for name, value in module.state_dict().items()})
     wanted = outputs(module)
@@ -112,6 +141,23 @@ def check_saving(module: P, build: Callable[[], P], outputs: Callable[[P], Seque
 def critic_parameters(module: nn.Module, *, critic: bool) -> list[tuple[str, nn.Parameter]]:
     """The parameters of the critic that a term or head owns, or all the others."""
     return [(name, value) for name, value in module.named_parameters() if name.startswith("critic.") is critic]
+
+
+def devices() -> list[torch.device]:
+    """Where parts have to work: the CPU, and the accelerator where this machine has one."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return [torch.device("cpu"), *([] if accelerator is None else [accelerator])]
+
+
+def laid(x: Tensor, device: torch.device) -> Tensor:
+    """A batch as ``zoo.fit`` has it: on the device, maps with their channels last."""
+    x = x.detach().to(device)
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+def as_trained(device: torch.device) -> str:
+    """What messages say of where something failed that works elsewhere."""
+    return f" on {device.type}, channels last as zoo.fit lays maps (reshape takes them, view does not)"
 
 
 def inputs(shape: Shape, n: int, *, pixels: bool) -> Tensor:

@@ -10,23 +10,30 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
-from zoo.interfaces import Place, PosteriorKind, Stage
+from zoo.interfaces import Place, PosteriorKind, Regularizer, Stage
+from zoo.layout import channels_last
+from zoo.level import Level
 from zoo.posterior import Posterior
 from zoo.seeding import seeded
-from zoo.testing.changes import check_told
+from zoo.testing.changes import check_growing, check_phases, check_told
 from zoo.testing.requirements import (
+    as_trained,
     check_declaration,
     check_reached,
     check_saving,
+    devices,
     disturb,
     during,
     inputs,
+    laid,
     require,
     require_tensor,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from zoo.interfaces import RoundTrip
 
 
 def check_stage(part: type[Stage], place: Place, **options: Any) -> None:
@@ -35,15 +42,16 @@ def check_stage(part: type[Stage], place: Place, **options: Any) -> None:
     Shapes and finite values for batches of 1, 2 and 5, each row as if alone; in evaluation deterministic and without
     a change of state; training sends a gradient to every parameter; ``encode`` works without ``decoder`` and
     ``decode`` without ``encoder``; the saved state is the whole state; bf16 autocast and float64; ``prepare`` leaves
-    it usable, on constant inputs too; ``output="sigmoid"`` keeps pixels in [0, 1]; and ``any_size``, ``compilable``
-    and ``exportable`` where they are claimed. A stage may refuse, with a ``ZooError``, the posterior that ``place``
-    does not ask for.
+    it usable, on constant inputs too; in a level its codes are brought to unit scale; a step as ``zoo.fit`` takes it,
+    with channels last, on the CPU and on an accelerator where there is one; phases that train something;
+    ``output="sigmoid"`` keeps pixels in [0, 1]; and ``any_size``, ``compilable`` and ``exportable`` where they are
+    claimed. A stage may refuse, with a ``ZooError``, the posterior that ``place`` does not ask for, and to grow.
 
     Raises:
         ConformanceError: what it does not keep.
     """
     check_declaration(part, Stage)
-    with seeded():
+    with seeded(device=devices()[-1]):
         for posterior in get_args(PosteriorKind):
             trial = _Trial(part, replace(place, posterior=posterior), options)
             try:
@@ -52,10 +60,11 @@ def check_stage(part: type[Stage], place: Place, **options: Any) -> None:
                 if posterior != place.posterior:
                     continue
                 raise
-            for check in (_check_shapes, _check_training, _check_halves, _check_types, _check_prepare, _check_state):
+            for check in CHECKS:
                 check(trial)
         asked = _Trial(part, place, options)
         check_told(asked.build())
+        check_phases(asked.build(), lambda n: torch.randn(n, *asked.build().code_shape))
         if place.pixels:
             _check_sigmoid(asked)
         if part.any_size:
@@ -64,6 +73,8 @@ def check_stage(part: type[Stage], place: Place, **options: Any) -> None:
             _check_compile(asked)
         if part.exportable:
             _check_export(asked)
+        if place.pixels and len(place.input_shape) == 3 and not any(side % 2 for side in place.input_shape[1:]):
+            check_growing(asked.build().eval(), asked.x(2))
 
 
 @dataclass(frozen=True)
@@ -180,6 +191,35 @@ def _check_prepare(trial: _Trial) -> None:
         _require_maps(trial, stage.eval(), trial.x(2), note=f" (after prepare{note})")
 
 
+class _Prior(Regularizer):
+    """Has a level measure deviations as well as means when it is finished."""
+
+    def forward(self, trip: RoundTrip) -> Tensor:
+        return trip.z.square().mean()
+
+
+@torch.no_grad()
+def _check_level(trial: _Trial) -> None:
+    level, x = Level(trial.build().eval(), {"prior": _Prior(trial.place, 1.0)}), trial.x(16)
+    with during(trial.part, "a level that is finished with its codes"):
+        level.finish([level.encode(x)])
+        x_hat = level.decode(level.encode(x).sample())
+    require_tensor(trial.part, "decode(z) in a finished level", x_hat, x.shape)
+
+
+def _check_as_trained(trial: _Trial) -> None:
+    for device in devices():
+        stage, note = trial.build().train(), as_trained(device)
+        channels_last(stage, device)
+        with during(trial.part, f"prepare{note}"):
+            stage.prepare(trial.x(16).to(device))
+        disturb(stage)
+        with during(trial.part, f"a step{note}"):
+            x_hat = stage.decode(stage.encode(laid(trial.x(), device)).sample())
+            torch.autograd.backward((x_hat * torch.randn_like(x_hat)).sum())
+        _require_maps(trial, stage.eval(), trial.x(2).to(device), note=note)
+
+
 def _check_state(trial: _Trial) -> None:
     stage = trial.build().train()
     stage.prepare(trial.x(16))
@@ -187,6 +227,13 @@ def _check_state(trial: _Trial) -> None:
     trial.maps(stage, trial.x())  # running statistics, if it keeps any
     x = trial.x(2)
     check_saving(stage.eval(), trial.build, lambda fresh: trial.maps(fresh, x))
+
+
+CHECKS = (
+    _check_shapes, _check_training, _check_halves, _check_types, _check_prepare, _check_state, _check_level,
+    _check_as_trained,
+)  # fmt: skip
+"""For each posterior that the stage can give."""
 
 
 def _check_sigmoid(trial: _Trial) -> None:

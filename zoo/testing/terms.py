@@ -11,18 +11,22 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.interfaces import Place, PosteriorKind, Reconstruction, Regularizer, RoundTrip, Term
+from zoo.layout import channels_last
 from zoo.posterior import Noise, Posterior
 from zoo.seeding import seeded
 from zoo.testing.changes import check_phases, check_told, check_weights
 from zoo.testing.requirements import (
     ConformanceError,
+    as_trained,
     check_declaration,
     check_reached,
     check_saving,
     check_untouched,
     critic_parameters,
+    devices,
     during,
     inputs,
+    laid,
     require,
     require_scalar,
     require_tensor,
@@ -35,7 +39,8 @@ def check_term(part: type[Term], place: Place, **options: Any) -> None:
     One finite float32 number, averaged over the batch and not yet weighted, for float32 and bf16 trips and under
     autocast; a finite gradient to what it judges, also when codes collapse or x_hat is x, and to every parameter of
     its own; no number for inputs that do not fit; ``draw`` and ``sample`` of a regularizer; the saved state is the
-    whole state; a critic learns from ``critic_loss`` alone; a weight that changes over training is a finite number
+    whole state; a critic learns from ``critic_loss`` alone; a step as ``zoo.fit`` takes it, with channels last, on the
+    CPU and on an accelerator where there is one; a weight that changes over training is a finite number
     at every moment, and in the end that of the spec; phases of its own can be trained in.
 
     Raises:
@@ -45,13 +50,13 @@ def check_term(part: type[Term], place: Place, **options: Any) -> None:
     require(place.code_shape, part, "check_term wants the level's code shape: Place(input_shape, code_shape)")
     pixels = issubclass(part, Reconstruction) and part.needs_pixels
     require(place.pixels or not pixels, part, "needs_pixels, so check it in a place with pixels=True")
-    with seeded():
-        trials = [_Trial(part, place, options, kind, noise) for kind, noise in _posteriors(part)]
+    with seeded(device=devices()[-1]):
+        trials = [_Trial(part, place, options, kind, noise) for kind, noise in _posteriors(part, place)]
         _check_weight(trials[0])
         for trial in trials:
             _check_number(trial)
             _check_types(trial)
-        for check in (_check_edges, _check_misfits, _check_state, _check_prior, _check_critic):
+        for check in (_check_edges, _check_misfits, _check_state, _check_prior, _check_critic, _check_as_trained):
             check(trials[0])
         check_told(trials[0].build())
         check_weights(trials[0].build)
@@ -103,6 +108,10 @@ class _Leaves:
         logvar = None if self.logvar is None else self.logvar.detach().to(dtype)
         return _Leaves(x, x_hat, mean, logvar, self.noise)
 
+    def laid(self, device: torch.device) -> _Leaves:
+        x, x_hat, mean = (laid(value, device) for value in (self.x, self.x_hat, self.mean))
+        return _Leaves(x, x_hat, mean, None if self.logvar is None else laid(self.logvar, device), self.noise)
+
     def repeat(self, times: int) -> _Leaves:
         x, x_hat, mean = (torch.cat([value.detach()] * times) for value in (self.x, self.x_hat, self.mean))
         logvar = None if self.logvar is None else torch.cat([self.logvar.detach()] * times)
@@ -124,9 +133,10 @@ class _Leaves:
         return [self.mean] if self.logvar is None else [self.mean, self.logvar]
 
 
-def _posteriors(part: type[Term]) -> list[tuple[PosteriorKind, Noise]]:
+def _posteriors(part: type[Term], place: Place) -> list[tuple[PosteriorKind, Noise]]:
     """The posteriors it may meet; one that asks for a point can still share its level with one that does not."""
-    deviations: list[tuple[PosteriorKind, Noise]] = [("gaussian", noise) for noise in get_args(Noise)]
+    noises: tuple[Noise, ...] = get_args(Noise) if len(place.code_shape or ()) in (1, 3) else ("local",)
+    deviations: list[tuple[PosteriorKind, Noise]] = [("gaussian", noise) for noise in noises]
     needs_deviation = issubclass(part, Regularizer) and part.posterior == "gaussian"
     return deviations if needs_deviation else [("point", "local"), *deviations]
 
@@ -194,16 +204,15 @@ def _check_edges(trial: _Trial) -> None:
 
 def _check_misfits(trial: _Trial) -> None:
     """What cannot be judged is refused; a number would be believed."""
-    term = trial.build()
-    trip = replace(trial, kind="point", noise="local").leaves().trip(term)
+    term, points = trial.build(), replace(trial, kind="point", noise="local").leaves()
     words = "a point posterior, which it cannot work with"
     if isinstance(term, Regularizer) and term.posterior == "point":
         return
     if isinstance(term, Reconstruction):
-        trip = replace(trip, x_hat=trip.x_hat[:1])
+        points = replace(points, x_hat=points.x_hat[:1])
         words = "an x_hat of another shape than x, which broadcasts"
     try:
-        number = term(trip)
+        number = term(points.trip(term))
     except Exception:  # any refusal will do
         return
     require(False, trial.part, f"gives the number {float(number.detach()):.3g} for {words}: raise an error instead")
@@ -250,3 +259,16 @@ def _check_critic(trial: _Trial) -> None:
     gradients = _gradients(trial, _run(trial, term, leaves, note), term, leaves, note)
     reached = any(bool(gradient.any()) for gradient in gradients)
     require(reached, trial.part, "with its critic frozen forward sends no gradient to what it judges")
+
+
+def _check_as_trained(trial: _Trial) -> None:
+    for device in devices():
+        term, leaves, note = trial.build(), trial.leaves().laid(device), as_trained(device)
+        channels_last(term, device)
+        _gradients(trial, _run(trial, term, leaves, note), term, leaves, note)
+        if term.critic is not None:
+            with during(trial.part, f"critic_loss{note}"):
+                torch.autograd.backward(term.critic_loss(leaves.trip(term).detach()))
+        if isinstance(term, Regularizer) and term.prior:
+            with during(trial.part, f"sample{note}"):
+                require_tensor(trial.part, f"sample(3){note}", term.sample(3), (3, *trial.code_shape))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from zoo.errors import DataError, SpecError, TrainingError
+from zoo.errors import DataError, RegistryError, SpecError, TrainingError, nearest
 from zoo.training.options import DEFAULT_EPOCHS, Options
 
 if TYPE_CHECKING:
     from zoo.data import Images
-    from zoo.interfaces import Term
+    from zoo.interfaces import Stage, Term
+    from zoo.phases import Phase
     from zoo.stack import Stack
 
 
@@ -78,7 +79,8 @@ def check_levels(stack: Stack, options: Options) -> None:
     """Say now what the levels of a stack cannot be trained with.
 
     Raises:
-        TrainingError: there is no such level, or nothing is left to train.
+        TrainingError: there is no such level, nothing is left to train, or a phase trains nothing.
+        RegistryError: a phase counts a term that its level has not got.
         SpecError: a term wants pixels on a level that learns from codes, or a level has no posterior to draw from.
     """
     parts = _parts(stack)
@@ -97,6 +99,8 @@ def check_levels(stack: Stack, options: Options) -> None:
         )
     for number in range(1, len(stack.levels) + 1):
         _check_phases(stack, number)
+        if learns(stack, options, number):
+            _check_each_phase(stack, number)
         refined = options.refine and number == len(stack.levels)
         if number > 1 and (refined or (learns(stack, options, number) and options.loss_in == "pixels")):
             _check_in_pixels(stack, number)
@@ -118,6 +122,34 @@ def _check_phases(stack: Stack, number: int) -> None:
         raise SpecError(
             f"level {number}, {stack.spec.levels[number - 1]}: the phase {before[0]!r} of a term would train the whole "
             "stage before the stage's own phases do so part by part: leave one of them out (pretrain=, tune=)"
+        )
+
+
+def _check_each_phase(stack: Stack, number: int) -> None:
+    """What a phase names is there: the parameters that learn, and the terms that count."""
+    level = stack.level(number)
+    before = [] if level.trained else [phase for term in level.terms.values() for phase in cast("Term", term).phases()]
+    for phase in (*before, *level.stage.phases()):
+        check_rates(level.stage, phase)
+        unknown = next((name for name in phase.terms or () if name not in level.terms), None)
+        if unknown is not None:
+            raise RegistryError(
+                f"phase {phase.name!r} counts {phase.terms}, and level {number}, {stack.spec.levels[number - 1]}, has "
+                f"no term {unknown!r}; {nearest(unknown, level.terms)}"
+            )
+
+
+def check_rates(stage: Stage, phase: Phase) -> None:
+    """Say now that a phase would train nothing of a stage that learns, and leave it as it began.
+
+    Raises:
+        TrainingError: so it is.
+    """
+    if phase.idle(name for name, parameter in stage.named_parameters() if parameter.requires_grad):
+        raise TrainingError(
+            f"phase {phase.name!r} trains nothing of {type(stage).__name__}: no parameter that learns begins as one of "
+            f"its rates above 0 does, {dict(phase.rates or {})}. Names of parameters begin with "
+            f"{', '.join(name for name, _ in stage.named_children())}"
         )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from zoo.errors import TrainingError
 from zoo.phases import Phase
+from zoo.training.checks import check_rates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,6 +50,9 @@ class Growing:
         """All phases: those that come first, at the smallest size, then size by size up to the stage's own.
 
         Smaller images are learned from as the stage's own first phase says.
+
+        Raises:
+            TrainingError: what the stage says is new at a size is none of its parameters.
         """
         *smaller, full = self.sizes
         whole = sum(phase.share for phase in own)
@@ -69,7 +73,9 @@ class Growing:
             return []
         size = self.sizes[place]
         rates, before = dict.fromkeys(self.new[place], 1.0), self.sizes[place - 1]
-        return [Phase(f"{_written(size)}, new layers", ALONE * share, rates=rates, size=size, before=before)]
+        phase = Phase(f"{_written(size)}, new layers", ALONE * share, rates=rates, size=size, before=before)
+        check_rates(self.stage, phase)
+        return [phase]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate.utils.random import set_seed
 
+from zoo.layout import channels_last
 from zoo.phases import Moment
 from zoo.training import precision, randomness, schedules, stillness
 from zoo.training.averaging import Average
@@ -103,7 +104,7 @@ class _Run:
         self.step, self.elapsed, self.enough = 0, 0.0, False
         self.looks = Looks(self.budget, self.processes)
         self.losses: list[float] = []
-        self.soundness = Soundness(course.level, loop.options.rate, loop.shelf)
+        self.soundness = Soundness(course.level, [loop.options.rate * own for own in course.factors], loop.shelf)
         seeds = course.seeds or (self.options.seed,)
         self.seeds = [zlib.crc32(f"{seed}/{course.number}".encode()) for seed in seeds]
         self.order = Order(len(course.source), self.batch_size, self.seeds, self.processes)
@@ -114,7 +115,7 @@ class _Run:
             if not self.processes.first:
                 set_seed(self._seed_apart(seed))
             course.learner.begin(place, self.device)
-        course.learner.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last(course.learner, self.device)
         self.processes.same(course.learner)
         self.stage, self.critics = players(course, self.options, self.processes)
         self.average = Average(course.learner, self.options.ema)
@@ -151,6 +152,8 @@ class _Run:
             raise
         finally:
             reporter.stop()
+            for critic in self.critics:  # which a loss that ends the run finds switched off
+                _learning(critic.parameters, on=True)
         if self.looks.last < self.step or not self.validation.best:
             self._validate()
         if self.validation.in_vain:

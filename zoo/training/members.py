@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from zoo.errors import TrainingError
+from zoo.stack import Stack
 from zoo.training.options import AUTO
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from zoo.interfaces import Stage, Term
     from zoo.level import Level
     from zoo.spec import LevelSpec
-    from zoo.stack import Stack
     from zoo.training.options import Options
 
 
@@ -72,8 +72,15 @@ def check_together(stacks: Sequence[Stack], options: Options) -> Options:
     Raises:
         TrainingError: they cannot.
     """
+    if isinstance(stacks, Stack):
+        raise TrainingError("fit_together takes several stacks, in a list; fit trains one")
     if not stacks:
         raise TrainingError("fit_together wants at least one stack")
+    for stack in stacks:
+        if not isinstance(stack, Stack):
+            raise TrainingError(
+                f"fit_together takes stacks, of zoo.build(spec) or zoo.load(folder), not a {type(stack).__name__}"
+            )
     first, top = stacks[0], len(stacks[0].levels)
     if len({id(stack) for stack in stacks}) < len(stacks):
         raise TrainingError("fit_together was given one stack twice: build one for each")

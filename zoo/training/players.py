@@ -109,7 +109,7 @@ class Player:
 def players(course: Course, options: Options, processes: Processes) -> tuple[Player | None, list[Player]]:
     """The stage (None where nothing of it learns) and the critics of what is being trained."""
     critics = {
-        name: [(parameter, owner.critic_rate) for parameter in owner.critic.parameters()]
+        name: [(parameter, owner.critic_rate) for parameter in owner.critic.parameters() if parameter.requires_grad]
         for name, owner in course.learner.critics().items()
         if owner.critic is not None
     }

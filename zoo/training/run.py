@@ -10,6 +10,7 @@ from accelerate.accelerator import Accelerator
 
 from zoo import files
 from zoo.errors import TrainingError
+from zoo.layout import channels_last
 from zoo.training import precision, records
 from zoo.training.checkpoints import Checkpoint, Shelf
 from zoo.training.growing import Growing, growing
@@ -112,7 +113,7 @@ class Run:
             self.accelerator.init_trackers("tensorboard")
         # From the start, and not level by level as they are trained: a level that was trained by a process before this
         # one has to lie in memory as it did there, or its convolutions round otherwise.
-        self.whole.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last(self.whole, self.accelerator.device)
         loop = self._loop()
         if saved is not None:
             loop.spent = Spent(**saved.facts["spent"])
@@ -155,7 +156,7 @@ class Run:
 
     def look(self, **how: Any) -> Sweep:
         """Sweep the first course of the plan that can be."""
-        self.whole.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last(self.whole, self.accelerator.device)
         loop = self._loop()
         for number, prepare in enumerate(self._plan()):
             course = prepare(number)

@@ -26,12 +26,12 @@ class Soundness:
 
     Args:
         level: the level's number, for people.
-        rate: the learning rate, for people.
+        rates: the learning rate of each member of the learner, for people.
         shelf: where the last good checkpoint is, if there are any.
     """
 
-    def __init__(self, level: int, rate: float, shelf: Shelf | None) -> None:
-        self.level, self.rate, self.shelf = level, rate, shelf
+    def __init__(self, level: int, rates: Sequence[float], shelf: Shelf | None) -> None:
+        self.level, self.rates, self.shelf = level, rates, shelf
         self.first: list[float] = []
         """By member of the learner."""
 
@@ -56,7 +56,7 @@ class Soundness:
         which = f", stack {place + 1} of {len(self.first)}" if many else ""
         return ExplodedTrainingError(
             f"level {self.level}{which}: the loss {'exploded' if isfinite(loss) else 'is not finite'} "
-            f"at step {step} (term {worst}: {terms[worst]:.4g}; learning rate {self.rate:g}). "
+            f"at step {step} (term {worst}: {terms[worst]:.4g}; learning rate {self.rates[place]:g}). "
             f"{self._last_good()} Try a third of the learning rate, or a smaller weight for that term."
         )
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from zoo.errors import TrainingError
 from zoo.training.draws import Given, Recorded
 from zoo.training.objectives import Learner, Losses
 from zoo.training.weights import Weights
@@ -45,11 +46,24 @@ class Together(Learner):
         return cast("Sequence[LevelLearner]", self.learners)
 
     def forward(self, batch: Tensor, labels: Tensor | None = None) -> Losses:
-        """The losses of (M * B, ...): one batch after the other, a batch for each member."""
+        """The losses of (M * B, ...): one batch after the other, a batch for each member.
+
+        Raises:
+            TrainingError: they do something that cannot be done for several at once.
+        """
         if not self.stacked:
             self._stack()
         x = batch.unflatten(0, (len(self.members), -1))
-        totals, terms = torch.vmap(self._one, randomness="different")(self.stacked, x, self._drawn(x))
+        draws = self._drawn(x)
+        try:
+            totals, terms = torch.vmap(self._one, randomness="different")(self.stacked, x, draws)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # what vmap cannot do, a number read from a tensor say
+            raise TrainingError(
+                f"stacks such as {self.members[0].stack[0].spec} cannot learn together: train one after the other "
+                f"({' '.join(str(error).split())})"
+            ) from error
         return Losses(totals.sum(), terms, each=totals.detach())
 
     def _one(self, state: dict[str, Tensor], x: Tensor, draws: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
