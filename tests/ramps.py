@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 
@@ -46,6 +47,22 @@ class Components(Stage):
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         x = self.model.decode(z)
         return x * math.nan if self.broken else x
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor as on a device that has no float64 and is not joined with the CPU's."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.cpu:
+            with torch._C.DisableTorchFunctionSubclass():
+                return args[0].as_subclass(torch.Tensor)
+        if func is torch.cat and {type(part) for part in args[0]} != {cls}:
+            raise RuntimeError("Expected all tensors to be on the same device")
+        found = super().__torch_function__(func, types, args, kwargs or {})
+        if isinstance(found, torch.Tensor) and found.dtype == torch.float64:
+            raise TypeError("there is no float64 on this device")
+        return found
 
 
 class Pull(Regularizer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 
 import pytest
 import yaml
@@ -14,7 +15,8 @@ from loopback.fixtures import REPORT, SPEC
 
 import zoo
 from zoo import card, evaluation, files
-from zoo.data import images
+from zoo.data import NAMES, images
+from zoo.hub.pushing import packed
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +32,14 @@ def front(text):
 
 
 def test_the_metadata_are_real(config):
-    metadata, read = front(card.render(config, REPORT, source="hf-hub:you/digits", licence="mit"))
+    metadata, read = front(
+        card.render(config, REPORT, source="hf-hub:you/digits", licence="mit", trained_on="fashion_mnist")
+    )
     assert metadata["library_name"] == "stackzoo"
     assert metadata["pipeline_tag"] == "image-feature-extraction"
     assert metadata["tags"] == ["autoencoder", "stackzoo", "conv", "fc"]
     assert metadata["license"] == "mit"
-    assert metadata["datasets"] == ["digits"]
+    assert metadata["datasets"] == ["fashion_mnist"]  # what it was trained on, not what it was measured on
     assert metadata["metrics"] == ["mse", "mae", "psnr", "knn", "probe"]
     results = {result.metric_type: result for result in read.eval_results}
     assert {kind: result.metric_value for kind, result in results.items()} == {
@@ -44,6 +48,35 @@ def test_the_metadata_are_real(config):
     assert {result.dataset_name for result in results.values()} == {"digits"}
     assert {result.dataset_split for result in results.values()} == {"test"}
     assert read.model_name == config["spec"]
+
+
+def test_only_a_public_set_is_named_as_trained_on(config):
+    assert {*NAMES} - {"sample"} == card.PUBLIC
+    for name in (None, "sample", "holidays", "/home/me/mnist"):
+        metadata, _ = front(card.render(config, REPORT, trained_on=name))
+        assert "datasets" not in metadata
+
+
+def test_numbers_on_a_folder_of_somebody_are_no_results(config):
+    report = copy.deepcopy(REPORT)
+    report["protocol"]["data"]["name"] = "my holidays/2019"
+    text = card.render(config, report)
+    metadata, _ = front(text)
+    assert not metadata.keys() & {"model-index", "metrics"}
+    assert "holidays" not in text
+
+
+def test_the_card_says_what_its_run_learned_from(tmp_path):
+    stack = zoo.build("8x8x1/fc2(hidden=[4])")
+    run, page = tmp_path / "run.json", tmp_path / "README.md"
+    for told, wanted in (
+        ('{"data": {"name": "mnist"}}', ["mnist"]), ('{"data": {"name": "photos"}}', None), ('{"data": 3}', None),
+        ('{"data": {"name": ["mnist"]}}', None), ("{", None),
+    ):  # fmt: skip
+        run.write_text(told)
+        stack.save(tmp_path, report=REPORT)
+        assert front(page.read_text())[0].get("datasets") == wanted
+        assert front(packed(tmp_path, "hf-hub:you/x", None).contents["README.md"].decode())[0].get("datasets") == wanted
 
 
 def test_what_is_not_known_is_left_out(config):
@@ -63,7 +96,7 @@ def test_the_report_of_an_evaluation(config):
     values = {result.metric_type: result.metric_value for result in read.eval_results}
     assert values["mse"] == report["end_to_end"]["mse"]
     assert values["knn"] == report["levels"][-1]["representation"]["knn"]
-    assert metadata["datasets"] == [report["protocol"]["data"]["name"]]
+    assert "datasets" not in metadata  # nobody says what it was trained on
     assert report["summary"] in card.render(config, report)
 
 
@@ -116,15 +149,18 @@ def _check_odd(config, odd):
     config = copy.deepcopy(config)
     config["spec"] = config["levels"][0]["spec"] = f"conv{odd}"
     report = copy.deepcopy(REPORT)
-    report["protocol"]["data"] = {"name": odd, "split": odd}
-    text = card.render(config, report, licence=odd)
-    metadata = yaml.safe_load(text.split("\n---\n")[0])
-    assert metadata["license"] == odd
-    assert metadata["model-index"][0]["name"] == f"conv{odd}"
-    assert metadata["model-index"][0]["results"][0]["dataset"]["name"] == odd
-    assert text.encode()
-    title = next(line for line in text.splitlines() if line.startswith("# "))
-    assert "conv" in title
+    for name in ("a", odd):
+        report["protocol"]["data"] = {"name": name, "split": odd}
+        text = card.render(config, report, licence=odd)
+        metadata = yaml.safe_load(text.split("\n---\n")[0])
+        assert metadata["license"] == odd
+        assert ("model-index" in metadata) is (re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII) is not None)
+        for model in metadata.get("model-index", []):
+            assert model["name"] == f"conv{odd}"
+            assert model["results"][0]["dataset"] == {"type": name, "name": name, "split": odd}
+        assert text.encode()
+        title = next(line for line in text.splitlines() if line.startswith("# "))
+        assert "conv" in title
 
 
 @pytest.mark.parametrize(

@@ -75,14 +75,16 @@ def test_wrong_usage_exits_with_2(words, said):
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")]
 )
-def test_too_little_memory_is_no_bug(error, monkeypatch):
+@pytest.mark.parametrize("words", [["train", SPEC, "--data", "sample", "--out", "run"], ["show", SPEC]])
+def test_too_little_memory_is_no_bug(error, words, monkeypatch):
     def fails(*_, **__):
         raise error
 
     monkeypatch.setattr("zoo.builder.build", fails)
-    said = zoo("show", SPEC, code=1).stderr
+    said = zoo(*words, code=1).stderr
     assert said.startswith("Error: out of memory: ")
-    assert "--batch-size" in said
+    assert ("--batch-size" in said) is (words[0] == "train")  # only where there is that option
+    assert "smaller images" in said
     assert "bug" not in said
 
 

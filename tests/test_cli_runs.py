@@ -17,7 +17,7 @@ from pace import PATIENCE
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from zoo import builder
+from zoo import builder, pictures
 from zoo.cli import demonstrating, main
 from zoo.data import images
 
@@ -110,6 +110,22 @@ def test_draw(run, photos, tmp_path):
             assert min(picture.size) > 100
 
 
+def test_draw_takes_a_part_of_the_images_and_a_seed(run, photos, tmp_path):
+    zoo("draw", run, "--data", photos, "--split", "train", "--seed", 3, "--out", tmp_path / "asked")
+    pictures.draw(builder.load(run), str(photos), tmp_path / "wanted", split="train", seed=3)
+    pictures.draw(builder.load(run), str(photos), tmp_path / "usual")
+    for name in ("reconstructions.png", "samples.png"):
+        asked, wanted, usual = ((tmp_path / folder / name).read_bytes() for folder in ("asked", "wanted", "usual"))
+        assert asked == wanted != usual
+
+
+def test_eval_takes_so_many_images_at_once(run, photos, tmp_path):
+    words = ("--data", photos, "--split", "all", "--out", tmp_path / "report.json", "--json")
+    for size in (7, 256):
+        report = json.loads(zoo("eval", run, *words, "--batch-size", size).stdout)
+        assert report["throughput"]["batch_size"] == min(size, 40)
+
+
 def test_encode_and_decode(run, photos, tmp_path):
     zoo("encode", run, "--data", photos, "--out", tmp_path / "codes")
     tensors = load_file(tmp_path / "codes" / "codes.safetensors")
@@ -153,14 +169,16 @@ def test_a_part_of_the_images_and_a_lower_level(photos, tmp_path):
 
 
 def test_eval_takes_other_images_to_fit_on(run, photos, tmp_path):
-    array = tmp_path / "some.npy"
-    np.save(array, np.stack([np.asarray(Image.open(path)) for path in sorted(photos.rglob("*.png"))][::2]))
-    alone = json.loads(zoo("eval", run, "--data", array, "--out", tmp_path / "a.json", "--json").stdout)
-    beside = json.loads(
-        zoo("eval", run, "--data", array, "--train", photos, "--out", tmp_path / "b.json", "--json").stdout
-    )
-    assert any("--train (train=)" in note for note in alone["notes"])
-    assert not any("--train" in note for note in beside["notes"])
+    array, others = tmp_path / "some.npy", tmp_path / "others.npy"
+    pixels = np.stack([np.asarray(Image.open(path)) for path in sorted(photos.rglob("*.png"))])
+    np.save(array, pixels[::2])
+    np.save(others, pixels[1::2])
+    notes = {}
+    for name, fitted_on in (("alone", ()), ("beside", ("--train", others)), ("among", ("--train", photos))):
+        said = zoo("eval", run, "--data", array, *fitted_on, "--out", tmp_path / "report.json", "--json").stdout
+        notes[name] = [note for note in json.loads(said)["notes"] if "--train (train=)" in note]
+    assert [len(notes[name]) for name in ("alone", "beside", "among")] == [1, 0, 1]
+    assert "of the 20 images that are measured are training images too" in notes["among"][0]
 
 
 def test_decode_takes_any_file_of_codes(run, tmp_path):
@@ -230,8 +248,12 @@ def test_what_is_written_is_not_read_as_data(run, photos, tmp_path, monkeypatch)
         assert "is the folder of the images" in said
     before = images(".", (1, 8, 8), split="all")
     zoo("train", SPEC, "--steps", 1, "--data", ".", "--out", "runs/one")
-    zoo("draw", "runs/one", "--data", ".", "--out", "runs/one")
-    assert images(".", (1, 8, 8), split="all").files == before.files
+    for out in ("pictures", "runs", "runs/two", "cats/one"):
+        said = zoo("draw", "runs/one", "--data", ".", "--out", out, code=2).stderr
+        assert f"--out {out} is below the folder of the images, .:" in said
+    for out in ("runs/one", "runs/one/pictures", ".hidden/pictures", "../beside"):
+        zoo("draw", "runs/one", "--data", ".", "--out", out)
+        assert images(".", (1, 8, 8), split="all").files == before.files
 
 
 def test_a_level_that_is_not_trained_is_the_next(photos, tmp_path):

@@ -22,8 +22,9 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from zoo import data, evaluation, experiments
 from zoo.builder import build
-from zoo.errors import EvaluationError
-from zoo.evaluation import comparison, embeddings, neighbours, representation, structure
+from zoo.errors import EvaluationError, FileError
+from zoo.evaluation import comparison, embeddings, neighbours, pca, representation, structure
+from zoo.pictures import codes
 from zoo.pictures.densities import CELLS, density
 
 if TYPE_CHECKING:
@@ -294,6 +295,58 @@ def test_data_that_is_not_split_is_said_to_be(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(comparison, "images", lambda name, shape, split: some_images(60))
     experiments.compare({"three": prepared(STACKS["three"])}, "ramps", tmp_path, most=100)
     assert "**the same ones" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.usefixtures("ramps")
+def test_test_images_that_are_training_images_too_are_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(comparison, "images", lambda name, shape, split: some_images(60))
+    stacks = {"three": prepared(STACKS["three"])}
+    found = evaluation.compare(stacks, "ramps", most=40)
+    train, test = ({*map(bytes, shown.digests.numpy())} for shown in (found.train, found.test))
+    assert 0 < len(train & test) < 40
+    experiments.compare(stacks, "ramps", tmp_path, most=40)
+    assert f"**{len(train & test)} of the test images being training images too" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.usefixtures("ramps")
+@pytest.mark.parametrize("name", ["config.json", "run.json"])
+def test_the_report_of_a_stack_is_not_replaced(name: str, tmp_path: Path) -> None:
+    for file in (name, "report.json"):
+        (tmp_path / file).write_text("{}")
+    with pytest.raises(FileError, match=rf"holds a stack or a run \({name}\).*choose another folder"):
+        experiments.compare({"three": prepared(STACKS["three"])}, "ramps", tmp_path, most=40)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "{}", "report.json": "{}"}
+
+
+def test_a_class_that_is_rare_leaves_what_needs_no_labels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "umap", None)
+
+    def images(name: str, shape: tuple[int, ...], *, split: str) -> data.Images:
+        shown = some_images(60, seed=len(split))
+        return replace(shown, labels=(torch.arange(60) < 3).long())
+
+    monkeypatch.setattr(comparison, "images", images)
+    page = experiments.compare({"three": prepared(STACKS["three"])}, "ramps", tmp_path, most=40)
+    row = page.tables["Embeddings compared"][-1]
+    assert row["trust (40)"] > 0.5
+    assert row["kNN, test"] is None
+    assert "too few to tell apart" in row["note"]
+    assert "--most (most=)" in row["note"]
+    assert "too few of a class" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32 + 3])
+def test_any_number_is_a_seed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To scikit-learn and UMAP only those of 32 bits are."""
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=FakeUmap))
+    z, labels = blobs(20)
+    assert structure.clusters(z, labels, seed=seed).keys() == {"nmi", "ari"}
+    assert [*neighbours.cross_validated(z, labels, seed=seed)] == [20]
+    monkeypatch.setattr(pca, "EXACT", 0)
+    assert pca.fit(z, (2,), seed=seed).encode(z).shape == (60, 2)
+    embeddings.umap(z, z, 2, seed=seed)
+    assert FakeUmap.options["random_state"] == seed % 2**32
+    assert codes.plane(z, seed)[0].shape == (60, 2)
 
 
 @pytest.mark.usefixtures("ramps")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,13 @@ from ramps import linear_stack, some_images
 from sklearn.decomposition import PCA
 
 import zoo
+from zoo.data import Images
 from zoo.errors import EvaluationError
-from zoo.evaluation import evaluate, markdown, measure
+from zoo.evaluation import evaluate, markdown, measure, protocol
 from zoo.evaluation import table as plain
 
 if TYPE_CHECKING:
-    from zoo.data import Images
+    from collections.abc import Iterator
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,31 @@ def report(train: Images, held_out: Images) -> dict[str, Any]:
 def test_values_that_are_not_finite_are_refused(train: Images, held_out: Images) -> None:
     with pytest.raises(EvaluationError, match="NaN or infinities"):
         evaluate(linear_stack(train, broken=True), held_out, train=train)
+
+
+def test_infinities_are_no_images(train: Images, held_out: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clamp would make white of them."""
+    stack = linear_stack(train)
+    endless = torch.full((1, 1, 12, 12), math.inf)
+    monkeypatch.setattr(stack.level(1).stage, "decode", lambda z: endless.expand(len(z), -1, -1, -1))
+    with pytest.raises(EvaluationError, match="NaN or infinities"):
+        evaluate(stack, held_out, train=train)
+
+
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Matrix products are computed in low precision meanwhile, where a device has one."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_matrix_products_are_measured_in_full_precision(train: Images) -> None:
+    with protocol.measuring(linear_stack(train)):
+        assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.get_float32_matmul_precision() == "medium"
 
 
 def test_a_stack_of_components_measures_what_the_components_beside_it_do(report: dict[str, Any]) -> None:
@@ -111,6 +138,14 @@ def test_labels_of_other_classes_are_not_compared(train: Images, held_out: Image
 def test_images_that_are_measured_and_fitted_on_are_noted(held_out: Images) -> None:
     (note,) = evaluate(linear_stack(held_out), held_out)["notes"]
     assert "give training images with --train (train=)" in note
+
+
+def test_measured_images_that_are_fitted_on_among_others_are_counted(train: Images, held_out: Images) -> None:
+    mixed = Images(torch.cat([held_out.pixels, train.pixels[:25]]), name="mixed")
+    assert protocol.overlap(train, mixed) == 25
+    (note,) = evaluate(linear_stack(train), mixed, train=train)["notes"]
+    assert note.startswith("25 of the 65 images that are measured are training images too")
+    assert "--train (train=)" in note
 
 
 def test_a_batch_holds_an_image(held_out: Images) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from zoo.errors import EvaluationError, FileError
 from zoo.evaluation import evaluate, features, generation, prior, protocol
 from zoo.evaluation import table as plain
 from zoo.interfaces import Place
+from zoo.networks import architectures
 from zoo.stack import Stack
 
 if TYPE_CHECKING:
@@ -53,6 +55,36 @@ def test_draws_and_the_prior_do_not_share_their_random_numbers() -> None:
     draws = torch.randn(3000, 4, generator=protocol.stream(0, "draws"))  # of a collapsed posterior
     found = prior.distance(means, draws, None, seed=0)
     assert found["sliced_wasserstein_draws"] > 0.5 * found["sliced_wasserstein_floor"]
+
+
+def test_codes_are_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    means, draws = torch.randn(2, 300, 7, generator=torch.Generator().manual_seed(0))
+    whole = prior.distance(means, draws, None, seed=0)
+    monkeypatch.setattr(prior, "AT_ONCE", 600)
+    widths = []
+
+    def measure(z: torch.Tensor) -> torch.Tensor:
+        widths.append(z.shape[1])
+        return prior.variance(z)
+
+    torch.testing.assert_close(prior.by_number(means, measure), means.double().var(0, correction=0))
+    assert widths == [2, 2, 2, 1]
+    parts = prior.distance(means, draws, None, seed=0)
+    assert parts.keys() == whole.keys()
+    for name in ("mean", "std"):
+        assert parts[name] == pytest.approx(whole[name], rel=1e-9)
+    assert (parts["active"], parts["of"]) == (whole["active"], whole["of"]) == (7, 7)
+
+
+def test_of_very_many_codes_some_are_compared_with_the_prior(monkeypatch: pytest.MonkeyPatch) -> None:
+    means = torch.arange(300.0)[:, None].expand(-1, 7) / 100
+    whole = prior.distance(means, None, None, seed=0)
+    monkeypatch.setattr(protocol, "NUMBERS", 7 * 100)
+    few = prior.distance(means, None, None, seed=0)
+    evenly = prior.distance(means[torch.linspace(0, 299, 100).long()], None, None, seed=0)
+    assert (few["mean"], few["std"]) == (whole["mean"], whole["std"])
+    for name in ("sliced_wasserstein_means", "sliced_wasserstein_floor"):
+        assert few[name] == evenly[name] != whole[name]
 
 
 def test_a_number_that_hardly_varies_is_not_active() -> None:
@@ -131,6 +163,54 @@ def test_samples_are_judged_by_a_network_that_is_recorded(
     monkeypatch.setattr(features.Network, "features", count)
     assert generation.judge(stack, held_out, samples=12, features=weights, seed=0)["generation"] == found
     assert seen == [4, 12, 40]  # the real images' features came from the cache, but for a few that it is tried by
+
+
+def test_samples_are_those_of_the_stack_a_batch_at_a_time(
+    train: Images, held_out: Images, weights: str, monkeypatch
+) -> None:
+    stack, eye = linear_stack(train), features.network(weights, device=torch.device("cpu"))
+    with torch.inference_mode():
+        real, drawn = (eye.features(x) for x in (held_out.batch(slice(0, 40)), stack.sample(300, seed=3)))
+    seen = []
+    decode = Stack.decode
+
+    def count(self: Stack, z: torch.Tensor, levels: int | None = None) -> torch.Tensor:
+        seen.append(len(z))
+        return decode(self, z, levels)
+
+    monkeypatch.setattr(Stack, "decode", count)
+    found = generation.judge(stack, held_out, samples=300, features=weights, seed=3)["generation"]
+    assert found["fid"] == pytest.approx(generation.frechet(real, drawn), rel=1e-4)
+    assert found["kid"] == pytest.approx(generation.kernel(real, drawn, seed=3)["kid"], rel=1e-4)
+    assert seen == [256, 44, 40]
+    seen.clear()
+    evaluate(stack, held_out, train=train, samples=12, features=weights, batch_size=5)
+    assert max(seen) == 5
+    seen.clear()
+    with pytest.raises(EvaluationError, match="neither timm nor torchvision"):
+        generation.judge(stack, held_out, samples=300, features="resnet1888", seed=3)
+    assert not seen  # that there is no such network is known before anything is drawn
+
+
+@pytest.mark.parametrize(("name", "width"), [("resnet8_cifar10", 64), ("shufflenet_v2_x0_5", 1024)])
+def test_features_are_no_logits(name: str, width: int, tmp_path) -> None:
+    """Of networks too that have no way of their own to leave their classifier out."""
+    network = architectures.find(name).make().eval()
+    file = tmp_path / "weights.safetensors"
+    save_file(network.state_dict(), file)
+    eye = features.network(f"{name}={file}", device=torch.device("cpu"))
+    x = some_images(2, channels=3, size=32).batch(slice(0, 2))
+    asked = []
+    network.get_submodule(architectures.find(name).classifier).register_forward_pre_hook(
+        lambda _, given: asked.append(given[0])
+    )
+    with torch.inference_mode():
+        whole = features.opened(f"{name}={file}", asked="classifier", device=torch.device("cpu"), logits=True)
+        found = eye.features(x)
+        assert found.shape == (2, width)
+        replace(eye, module=network, forward=network).features(x)
+        assert torch.allclose(found, asked[0], atol=1e-5)
+        assert whole.features(x).shape[1] in (10, 1000)
 
 
 def test_features_are_those_of_the_network(weights: str) -> None:
@@ -239,3 +319,13 @@ def test_a_head_on_the_images_has_no_levels_to_measure(held_out: Images, weights
     assert (found["levels"], found["end_to_end"], found["throughput"]) == ([], None, None)
     assert found["generation"]["fid"] > 0
     assert "FID" in plain(found)
+
+
+def test_what_measures_reconstructions_is_left_out_where_nothing_comes_back(held_out: Images, train: Images) -> None:
+    shape = tuple(held_out.pixels.shape[1:])
+    stack = Stack(Spec("grey"), shape, [], Grey(Place(shape))).eval()
+    found = evaluate(stack, held_out, train=train, corrupt="noise=0.3", classifier="own")
+    assert found["recognition"] is None
+    assert "restoration" not in found
+    assert [note.split()[0] for note in found["notes"]] == ["--corrupt", "--classifier"]
+    assert "grey has no level that encodes images" in plain(found)

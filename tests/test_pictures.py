@@ -15,7 +15,7 @@ from PIL import Image
 import zoo
 from zoo.data import Images
 from zoo.errors import EvaluationError
-from zoo.pictures import codes, curves, draw, grid
+from zoo.pictures import album, codes, curves, draw, grid, interpolation
 from zoo.pictures.grids import GAP, enlargement, labelled, tiles
 from zoo.pictures.interpolation import arc, between, curved
 
@@ -179,12 +179,20 @@ def test_what_cannot_be_drawn_is_left_out_and_said(shown: Images, tmp_path: Path
     assert "history" in caplog.text
 
 
-def test_one_image_without_a_label_is_enough(tmp_path: Path) -> None:
+def test_one_image_without_a_label_is_enough(tmp_path: Path, monkeypatch) -> None:
     alone = Images(
         (noise(1, channels=3) * 255).byte(), labels=None, classes=None, name="one", split="test", files=None,
         skipped=(),
     )  # fmt: skip
+    above = {}
+
+    def watched(rows, path, **words):
+        above[path.name] = len(words.get("above", ())), len(rows[0])
+        return labelled(rows, path, **words)
+
+    monkeypatch.setattr(album, "labelled", watched)
     written = draw(zoo.build("12x12x3/fc3+kl"), alone, tmp_path)
+    assert above["pairs.png"] == (2, 2)  # words above what is there, and above nothing else
     assert [path.name for path in written] == [
         "reconstructions.png",
         "pairs.png",
@@ -223,6 +231,34 @@ def test_interpolation_goes_from_code_to_code(spec: str, bent: bool) -> None:
         assert torch.allclose(ways[:, -1], stack(last), atol=1e-5)
         middle = (stack.encode(first) + stack.encode(last)) / 2
         assert torch.allclose(ways[:, 2], stack.decode(middle), atol=1e-6) is not bent
+
+
+def test_much_is_encoded_and_decoded_in_parts(shown: Images, tmp_path: Path, monkeypatch) -> None:
+    stack = zoo.build("12x12x1/fc3+kl").eval()
+    first, last = noise(2, seed=1), noise(2, seed=2)
+    with torch.inference_mode():
+        whole = between(stack, first, last, 5)
+    encoded, decoded = [], []
+    encode, decode = stack.encode, stack.decode
+
+    def count_encoded(x, levels=None):
+        encoded.append(len(x))
+        return encode(x, levels)
+
+    def count_decoded(z, levels=None):
+        decoded.append(len(z))
+        return decode(z, levels)
+
+    monkeypatch.setattr(stack, "encode", count_encoded)
+    monkeypatch.setattr(stack, "decode", count_decoded)
+    monkeypatch.setattr(interpolation, "AT_ONCE", 4)
+    with torch.inference_mode():
+        assert torch.allclose(between(stack, first, last, 5), whole, atol=1e-6)
+    assert decoded == [4, 4, 2]
+    encoded.clear()
+    monkeypatch.setattr(album, "AT_ONCE", 12)
+    album.Easel(stack, shown, tmp_path, seed=0).codes()
+    assert encoded == [12, 12, 6]
 
 
 def test_an_arc_turns_evenly_and_joins_what_has_no_arc() -> None:

@@ -17,7 +17,7 @@ from zoo.builder import build
 from zoo.cli import main
 from zoo.data import Images
 from zoo.errors import EvaluationError
-from zoo.evaluation import classifier, redraw
+from zoo.evaluation import classifier, recognition, redraw
 from zoo.evaluation.protocol import stream
 from zoo.experiments import ladder
 from zoo.experiments.bench import Bench
@@ -213,6 +213,22 @@ class TestCommand:
         assert {path.name for path in out.iterdir()} == names
         again = CliRunner().invoke(main, [*command, "--json", "--others", "random"])
         assert json.loads(again.stdout) == told["rungs"]
+
+    def test_what_cannot_sample_is_known_before_a_classifier_learns(self, photos, tmp_path, monkeypatch):
+        monkeypatch.setattr(recognition, "judge_of", lambda *_, **__: 1 / 0)
+        build("10x10x1/vlae2x2(hidden=8, width=4)").save(tmp_path / "stack")
+        command = ["rungs", str(tmp_path / "stack"), "--data", str(photos), "--out", str(tmp_path / "out")]
+        refused = CliRunner().invoke(main, command)
+        assert refused.exit_code == 1
+        assert "no prior" in refused.stderr
+
+    def test_pictures_do_not_become_data(self, stack, photos, tmp_path):
+        stack.save(tmp_path / "stack")
+        command = ["rungs", str(tmp_path / "stack"), "--data", str(photos), "--out", str(photos / "out")]
+        refused = CliRunner().invoke(main, command)
+        assert refused.exit_code == 2
+        assert "below the folder of the images" in refused.stderr
+        assert not (photos / "out").exists()
 
     def test_images_without_labels_and_codes_without_rungs(self, stack, tmp_path):
         np.save(tmp_path / "images.npy", squares(30).pixels[:, 0, :, :, None].numpy())

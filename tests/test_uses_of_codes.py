@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import sys
 from dataclasses import replace
 from functools import partial
@@ -22,7 +23,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from zoo import experiments
 from zoo.builder import build
-from zoo.cli import main
+from zoo.cli import main, searching
 from zoo.cli.targets import complete_saved
 from zoo.data import Images, image, images, single
 from zoo.errors import DataError, EvaluationError, SpecError
@@ -30,9 +31,10 @@ from zoo.evaluation import anomalies, coded, nearest, normality, search
 from zoo.experiments import bench, unusual
 from zoo.pictures.grids import GAP, LINE, captioned, enlargement
 from zoo.pictures.mixing import animation, strip
+from zoo.stack import Stack
 
 if TYPE_CHECKING:
-    from zoo.stack import Stack
+    from zoo.posterior import Posterior
 
 SHAPE = (1, 28, 28)  # that of the sample, whose images then need no resizing
 SPEC = "28x28x1/fc4(hidden=[16])+kl"
@@ -272,6 +274,27 @@ def test_similar_images_are_draws_of_the_posterior_decoded(stack: Stack) -> None
     assert torch.equal(stack.similar(x), one)
 
 
+def test_many_draws_of_one_image_encode_it_once(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = some_images(2).batch(slice(0, 2))
+    apart = stack.similar(x.repeat_interleave(300, 0), seed=5)
+    encoded, decoded = [], []
+    posterior, decode = stack.posterior, stack.decode
+
+    def count_encoded(images: torch.Tensor, levels: int | None = None) -> Posterior:
+        encoded.append(len(images))
+        return posterior(images, levels)
+
+    def count_decoded(z: torch.Tensor, levels: int | None = None) -> torch.Tensor:
+        decoded.append(len(z))
+        return decode(z, levels)
+
+    monkeypatch.setattr(stack, "posterior", count_encoded)
+    monkeypatch.setattr(stack, "decode", count_decoded)
+    drawn = stack.similar(x, seed=5, draws=300)
+    torch.testing.assert_close(drawn, apart)
+    assert (encoded, decoded) == ([2], [256, 256, 88])
+
+
 def test_points_have_nothing_similar() -> None:
     stack = prepared("28x28x1/fc4")
     x = some_images(2).batch(slice(0, 2))
@@ -316,6 +339,16 @@ def test_the_animation_goes_there_and_back(stack: Stack, tmp_path: Path) -> None
         back = (stack(torch.cat([a, b])) * 255).round().int()
     ends = [frame[side // 2, 2 * (side + 2 * GAP) + side // 2] for frame in (frames[0], frames[3])]
     assert ends == pytest.approx([int(one[0, 14, 14]) for one in back], abs=3)
+
+
+def test_images_on_a_device_are_mixed(stack: Stack, tmp_path: Path) -> None:
+    x = some_images(2).batch(slice(0, 2))
+    paths = []
+    for place, pair in (("here", x), ("there", x.as_subclass(ramps.Elsewhere))):
+        paths.append(strip(stack, *pair.split(1), 3, tmp_path / f"{place}.png"))
+        paths.append(animation(stack, *pair.split(1), 3, tmp_path / f"{place}.gif"))
+    here, film, there, other_film = (path.read_bytes() for path in paths)
+    assert (here, film) == (there, other_film)
 
 
 # -- commands --------------------------------------------------------------------------------------------------------
@@ -394,6 +427,42 @@ def test_zoo_anomalies(run: Path, photos: Path, tmp_path: Path) -> None:
     assert [row["score"] for row in told] == scores
     by_distance = json.loads(zoo("anomalies", run, photos, "--by", "distance", "--out", tmp_path, "--json").stdout)
     assert [row["distance"] for row in by_distance] == sorted((row["distance"] for row in told), reverse=True)
+
+
+def test_the_worst_are_decoded_in_parts(run: Path, photos: Path, tmp_path: Path, monkeypatch) -> None:
+    zoo("anomalies", run, photos, "-n", 10, "--out", tmp_path / "whole")
+    seen, similar = [], Stack.similar
+
+    def count(self: Stack, x: torch.Tensor, **words: bool) -> torch.Tensor:
+        seen.append(len(x))
+        return similar(self, x, **words)
+
+    monkeypatch.setattr(Stack, "similar", count)
+    monkeypatch.setattr(searching, "BATCH", 4)
+    zoo("anomalies", run, photos, "-n", 10, "--out", tmp_path / "parts")
+    assert seen == [4, 4, 2]
+    whole, parts = (pixels(tmp_path / name / "worst.png") for name in ("whole", "parts"))
+    assert np.abs(whole.astype(int) - parts).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("anomalies {run} . --out pictures", "--out pictures is below the folder of the images, .:"),
+        ("anomalies {run} sample --train . --out pictures", "--out pictures is below the folder of the images, .:"),
+        ("compare {run} --data .", "--out runs/compared is below the folder of the images, .:"),
+        ("nearest {run} sample:0 .", "is the folder of the images"),
+        ("nearest {run} sample:0 . --out pictures/near.png", "--out pictures is below the folder of the images, .:"),
+    ],
+)
+def test_pictures_do_not_become_data(
+    words: str, said: str, run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    monkeypatch.chdir(tmp_path / "photos")
+    before = images(".", SHAPE, split="all").files
+    assert said in zoo(*words.format(run=run).split(), code=2).stderr
+    assert images(".", SHAPE, split="all").files == before
 
 
 def test_zoo_anomalies_against_normal_images(run: Path, photos: Path, tmp_path: Path) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ramps import SIZE, some_images
+from ramps import SIZE, Elsewhere, some_images
 
 from zoo.errors import EvaluationError
 from zoo.evaluation import compression, pca, representation
+from zoo.evaluation.checkerboard import checkerboard
 from zoo.evaluation.reconstruction import compare, score
 
 
@@ -24,6 +25,15 @@ def test_errors_are_those_of_the_formulas() -> None:
     assert found["psnr"] == pytest.approx(-10 * np.log10(each.mean()))
     assert found["psnr_of_images"] == pytest.approx((-10 * np.log10(each)).mean())
     assert found["psnr"] != pytest.approx(found["psnr_of_images"], abs=1e-4)
+
+
+def test_errors_of_what_is_on_a_device_without_float64() -> None:
+    x, x_hat = torch.rand(2, 3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    found, wanted = (compare(x, back, ssim=False) for back in (x_hat.as_subclass(Elsewhere), x_hat))
+    for name in ("mse", "mae"):
+        assert torch.equal(found[name], wanted[name])
+    page = x_hat.expand(-1, -1, 8, 8)
+    assert checkerboard(page.as_subclass(Elsewhere), (2, 2)) == checkerboard(page, (2, 2))
 
 
 def test_ssim_is_that_of_a_loop_over_windows() -> None:

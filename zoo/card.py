@@ -47,6 +47,11 @@ _ERRORS = {"mse": "MSE", "mae": "MAE", "psnr": "PSNR (dB)", "ssim": "SSIM"}
 _ACCURACIES = {"knn": "accuracy, 10 nearest neighbours", "probe": "accuracy, linear probe"}
 _SAMPLES = {"fid": "FID", "kid": "KID"}
 _DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # anything else is a folder of somebody's
+PUBLIC = frozenset({
+    "celeba", "cifar10", "cifar100", "fashion_mnist", "flowers102", "food101", "imagenette", "kmnist", "mnist",
+    "oxford_pets", "stl10", "svhn",
+})  # fmt: skip
+"""Sets that anybody can have: the names of zoo.data, which is above this, but for its own sample."""
 
 
 def render(
@@ -56,6 +61,7 @@ def render(
     source: str = "FOLDER",
     picture: str | None = None,
     licence: str | None = None,
+    trained_on: str | None = None,
 ) -> str:
     """The card as Markdown, its metadata as the Hub reads them.
 
@@ -65,6 +71,7 @@ def render(
         source: what ``zoo.load`` takes to load it.
         picture: the name of a picture beside the card.
         licence: as the Hub writes it.
+        trained_on: the name of the images that it was trained on, where that is known.
     """
     channels, height, width = config["input"]["shape"]
     low, high = config["input"].get("range", (0, 1))
@@ -76,7 +83,7 @@ def render(
         for number, level in enumerate(levels, 1)
     ]
     return _CARD.format(
-        metadata=_yaml(_metadata(config, report, licence)), mark=MARK, title=_code(config["spec"]),
+        metadata=_yaml(_metadata(config, report, licence, trained_on)), mark=MARK, title=_code(config["spec"]),
         channels=channels, height=height, width=width, low=low, high=high,
         picture=f"\n![Images, and what comes back]({picture})\n" if picture else "",
         levels="\n".join(rows), code=_shape(code, ", "), source=_quoted(source),
@@ -100,7 +107,9 @@ def is_generated(card: bytes) -> bool:
     return MARK.encode() in card
 
 
-def _metadata(config: Mapping[str, Any], report: Mapping[str, Any] | None, licence: str | None) -> dict[str, Any]:
+def _metadata(
+    config: Mapping[str, Any], report: Mapping[str, Any] | None, licence: str | None, trained_on: str | None
+) -> dict[str, Any]:
     names = [name[0] for level in config["levels"] if (name := re.match("[A-Za-z_]+", level["spec"]))]
     metadata: dict[str, Any] = {
         "library_name": "stackzoo",
@@ -109,9 +118,8 @@ def _metadata(config: Mapping[str, Any], report: Mapping[str, Any] | None, licen
     }
     if licence is not None:
         metadata["license"] = licence
-    data = _at(report, "protocol", "data", "name")
-    if isinstance(data, str) and _DATASET.fullmatch(data):
-        metadata["datasets"] = [data]
+    if trained_on in PUBLIC:  # to the Hub these are what a model was trained on
+        metadata["datasets"] = [trained_on]
     results = [*_results(report)]
     if results:
         metadata["metrics"] = list(dict.fromkeys(metric["type"] for result in results for metric in result["metrics"]))
@@ -120,9 +128,9 @@ def _metadata(config: Mapping[str, Any], report: Mapping[str, Any] | None, licen
 
 
 def _results(report: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
-    """The report's numbers as the Hub's evaluation results."""
+    """The report's numbers as the Hub's evaluation results; none on a folder of somebody's, whose name says nothing."""
     name, split = _at(report, "protocol", "data", "name"), _at(report, "protocol", "data", "split")
-    if not isinstance(name, str) or not isinstance(split, str):
+    if not isinstance(name, str) or not isinstance(split, str) or not _DATASET.fullmatch(name):
         return
     levels = _at(report, "levels")
     top = levels[-1] if isinstance(levels, list) and levels else None

@@ -99,6 +99,11 @@ class Posterior:
             log_scale = log_scale.flatten()
         return Posterior(mean, self.logvar - log_scale, self.noise)
 
+    def repeated(self, times: int) -> Posterior:
+        """The posteriors of inputs that are there so many times, one after each other."""
+        logvar = None if self.logvar is None else self.logvar.repeat_interleave(times, 0)
+        return Posterior(self.mean.repeat_interleave(times, 0), logvar, self.noise)
+
     def detach(self) -> Posterior:
         """The same posterior, cut from the graph."""
         return Posterior(self.mean.detach(), None if self.logvar is None else self.logvar.detach(), self.noise)

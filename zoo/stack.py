@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PROJECTIONS = 8
 """Random projections that ``Stack.sensitivity`` averages over."""
+AT_ONCE = 256
+"""Images that ``Stack.sample`` and ``Stack.similar`` draw and decode together."""
 
 
 class AbsentError(FileError, AttributeError):
@@ -145,17 +147,19 @@ class Stack(nn.Module):
         """
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         draw = self.sampler(label, generator)
-        batches = [self.decode(draw(min(256, n - start)).to(self.device)) for start in range(0, n, 256)]
+        sizes = [min(AT_ONCE, n - start) for start in range(0, n, AT_ONCE)]
+        batches = [self.decode(draw(size).to(self.device)) for size in sizes]
         return torch.cat(batches) if batches else torch.empty(0, *self.input_shape)
 
     @torch.inference_mode()
-    def similar(self, x: Tensor, *, noise: bool = True, seed: int | None = None) -> Tensor:
+    def similar(self, x: Tensor, *, noise: bool = True, seed: int | None = None, draws: int = 1) -> Tensor:
         """Images like these, (B, C, H, W) in [0, 1]: a draw from the top posterior of each, decoded.
 
         Args:
             x: images (B, C, H, W) in [0, 1].
             noise: draw; the posteriors' means, which come out the same every time, where False.
             seed: same seed, same images; None draws from torch's global state.
+            draws: of each image, (B * draws, C, H, W), those of one image after each other; it is encoded once.
 
         Raises:
             EvaluationError: noise is asked of a top level whose encoder gives points.
@@ -170,7 +174,8 @@ class Stack(nn.Module):
                 "regularizer such as '+kl'"
             )
         generator = None if seed is None else torch.Generator(self.device).manual_seed(seed)
-        return self.decode(posterior.sample(generator))
+        z = posterior.repeated(draws).sample(generator)
+        return torch.cat([self.decode(part) for part in z.split(AT_ONCE)])
 
     def sampler(self, label: int | None = None, generator: torch.Generator | None = None) -> Callable[[int], Tensor]:
         """What draws n top codes, (n, *code), as ``sample`` does: through the head, else from the prior.

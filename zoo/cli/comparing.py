@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from zoo.cli.columns import columns
-from zoo.cli.targets import FOLDER, complete_saved, loaded
+from zoo.cli.targets import FOLDER, check_apart, complete_saved, loaded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +34,7 @@ def compare(targets: tuple[str, ...], data: str, out: Path, most: int, seed: int
     """
     from zoo import experiments
 
+    check_apart(out, data, drawn=True)
     stacks = {target: loaded(target) for target in dict.fromkeys(targets)}
     page = experiments.compare(stacks, data, out, most=most, seed=seed, progress=True)
     rows = next(iter(page.tables.values()))

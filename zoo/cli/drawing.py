@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo.cli.targets import FILE, FOLDER, check_apart, loaded, png
+from zoo.cli.targets import FILE, FOLDER, check_apart, loaded, png, split_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,8 +29,10 @@ def sample(folder: Path, count: int, out: Path, seed: int | None, label: int | N
 @click.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--data", required=True, metavar="NAME|DIR|FILE", help="Images; their test part is shown.")
+@split_option("test", "The part of the images that is shown.")
+@click.option("--seed", type=int, metavar="N", default=0, show_default=True, help="Same seed, same pictures.")
 @click.option("--out", required=True, type=FOLDER, help="The folder for the pictures.")
-def draw(folder: Path, data: str, out: Path) -> None:
+def draw(folder: Path, data: str, split: str, seed: int, out: Path) -> None:
     """Draw a saved stack at work.
 
     Reconstructions, samples, draws from posteriors, interpolations, codes and, where there is a history, the curves of
@@ -38,6 +40,7 @@ def draw(folder: Path, data: str, out: Path) -> None:
     """
     from zoo import pictures
 
-    check_apart(out, data)
-    for path in pictures.draw(loaded(folder), data, out, history=folder / "history.jsonl"):
+    check_apart(out, data, drawn=True)
+    history = folder / "history.jsonl"
+    for path in pictures.draw(loaded(folder), data, out, split=split, seed=seed, history=history):
         click.echo(path)

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     "--classifier", metavar="NET[=FILE]",
     help="Also its accuracy on reconstructions: a timm model, resnet56_cifar10=FILE.safetensors, own.",
 )  # fmt: skip
+@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", default=256, show_default=True,
+              help="Images at once.")  # fmt: skip
 @click.option("--out", type=FILE, help="Where the report is written.", show_default="report.json in DIR, and its card")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def evaluate(
@@ -49,6 +51,7 @@ def evaluate(
     samples: int | None,
     corrupt: str | None,
     classifier: str | None,
+    batch_size: int,
     out: Path | None,
     *,
     as_json: bool,
@@ -71,6 +74,7 @@ def evaluate(
         "features": features,
         "corrupt": corrupt,
         "classifier": classifier,
+        "batch_size": batch_size,
     }
     measured = files.named_weights(folder)
     report = evaluation.evaluate(loaded(folder), data, progress=True, **asked)

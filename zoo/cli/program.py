@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from zoo.registry import Entry
 
 
+BATCH_SIZE = "--batch-size"
+
+
 class Stopped(click.ClickException):
     """The user pressed Ctrl-C: what was stopped and how to go on, with the exit code that shells know for it."""
 
@@ -59,7 +62,9 @@ class Program(click.Group):
         except Exception as error:
             if ctx.params["debug"] or getattr(error, "errno", None) == errno.EPIPE:  # click knows what to do with pipes
                 raise
-            raise click.ClickException(_message(error)) from error
+            command = self.commands.get(ctx.invoked_subcommand or "")
+            batched = command is not None and any(BATCH_SIZE in parameter.opts for parameter in command.params)
+            raise click.ClickException(_message(error, batched=batched)) from error
 
 
 class Offered(click.Command):
@@ -76,15 +81,17 @@ class Offered(click.Command):
         return command.make_context(info_name, args, parent, **extra)
 
 
-def _message(error: Exception) -> str:
+def _message(error: Exception, *, batched: bool) -> str:
+    """What to say of an error of a command, which has an option for the size of its batches or not."""
     if isinstance(error, ZooError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():  # torch's own classes are not imported
+        smaller = f"a smaller {BATCH_SIZE}, smaller images" if batched else "smaller images, or fewer,"
         return (
-            f"out of memory: {str(error).splitlines()[0] if str(error) else 'there is no more'}\nTake a smaller "
-            "--batch-size, smaller images or a narrower stage (width=); CUDA_VISIBLE_DEVICES= leaves the GPU out."
+            f"out of memory: {str(error).splitlines()[0] if str(error) else 'there is no more'}\nTake {smaller} or a "
+            "narrower stage (width=); CUDA_VISIBLE_DEVICES= leaves the GPU out."
         )
     return (
         f"{type(error).__name__}: {error}\n"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from zoo.cli.columns import columns
-from zoo.cli.targets import FOLDER, complete_saved, loaded
+from zoo.cli.targets import FOLDER, check_apart, complete_saved, loaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,8 +46,10 @@ def rungs(target: str, data: str, out: Path, classifier: str, others: Others, se
     from zoo.data import images
     from zoo.rungs import count
 
+    check_apart(out, data, drawn=True)
     stack = loaded(target)
     count(stack.code_shape)
+    stack.sampler()  # whether it can sample is found out now, and not when a classifier has learned
     shown = images(data, stack.input_shape, split="test")
     found = evaluation.redraw(stack, shown, _classify(stack, data, shown, classifier), seed=seed)
     rows = [vars(row) for row in found]

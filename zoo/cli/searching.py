@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli.columns import columns
-from zoo.cli.targets import FILE, FOLDER, complete_saved, loaded, png
+from zoo.cli.targets import FILE, FOLDER, check_apart, complete_saved, loaded, png
 from zoo.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo.data import Images
+
+BATCH = 256  # images that are decoded at once
 
 
 @click.command()
@@ -43,6 +45,7 @@ def nearest(target: str, source: str, data: str, count: int, out: Path, *, as_js
     from zoo.data import images, single
     from zoo.pictures.grids import captioned
 
+    check_apart(out.parent, data, drawn=True)
     stack = loaded(target)
     asked, shown = single.image(source, stack.input_shape), images(data, stack.input_shape, split="all")
     codes = evaluation.coded(stack, shown, progress=True)
@@ -87,10 +90,15 @@ def anomalies(
     far from those of normal images: the score is the larger of both, in deviations of normal images. anomalies.csv has
     all three of every image, the worst first.
     """
+    import torch
+
     from zoo import evaluation, files
     from zoo.data import images, single
     from zoo.pictures.grids import captioned
 
+    check_apart(out, data, drawn=True)
+    if train is not None:
+        check_apart(out, train, drawn=True)
     stack = loaded(target)
     shown = images(data, stack.input_shape, split=split)
     normal = None if train is None else images(train, stack.input_shape, split="train")
@@ -99,7 +107,8 @@ def anomalies(
     rows = _rows(shown, single.named(data, shown), order, {name: vars(found)[name][order] for name in vars(found)})
     files.write_text(out / "anomalies.csv", _as_csv(rows))
     worst = shown.batch(order[:count])
-    layers = [worst, stack.similar(worst, noise=False).cpu()]
+    back = torch.cat([stack.similar(part, noise=False).cpu() for part in worst.split(BATCH)])
+    layers = [worst, back]
     title = f"the most unusual of {len(shown):,} images of {shown.name}, their reconstructions, and the {by}"
     captioned(layers, [f"{row[by]:.3g}" for row in rows[:count]], out / "worst.png", title=title)
     _tell(rows if as_json else rows[:count], as_json=as_json)

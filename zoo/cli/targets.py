@@ -67,14 +67,30 @@ def outlined(target: str) -> Stack:
         return build(target)
 
 
-def check_apart(out: Path, data: str) -> None:
+def check_apart(out: Path, data: str, *, drawn: bool = False) -> None:
     """Refuse to write into the folder that images are read from, where what is written would become data.
 
+    Args:
+        out: a folder.
+        data: what was given for images.
+        drawn: pictures are written, so that a folder below the data's is refused too, unless it is passed over when
+            images are read, as that of a run.
+
     Raises:
-        click.UsageError: they are one folder.
+        click.UsageError: what is written would become data.
     """
-    if Path(data).is_dir() and out.is_dir() and out.samefile(data):
+    if not Path(data).is_dir():
+        return
+    if out.is_dir() and out.samefile(data):
         raise click.UsageError(f"--out {out} is the folder of the images: what is written there would be read as data.")
+    if drawn:
+        from zoo.data.listing import reads  # and with it torch
+
+        if reads(Path(data), out):
+            raise click.UsageError(
+                f"--out {out} is below the folder of the images, {data}: the pictures would be read as data. Take a "
+                "folder beside it."
+            )
 
 
 def png(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:

@@ -59,7 +59,7 @@ def similar(target: str, source: str, count: int, out: Path, seed: int | None) -
 
     stack = loaded(target)
     x = image(source, stack.input_shape).batch(slice(0, 1))
-    drawn = stack.similar(x.expand(count, -1, -1, -1), seed=seed)
+    drawn = stack.similar(x, seed=seed, draws=count)
     shown = torch.cat([x, stack.similar(x, noise=False).cpu(), drawn.cpu()])
     captions = ["image", "mean", *(str(number) for number in range(1, count + 1))]
     click.echo(captioned([shown], captions, out, title=f"like {source}: draws from its posterior, {stack.spec}"))

@@ -127,6 +127,22 @@ def _scan(folder: Path) -> tuple[list[str], Counter[str]]:
     return sorted(found), others
 
 
+def reads(folder: Path, place: Path) -> bool:
+    """Whether images in a place, which need not be there yet, would be among those of a folder.
+
+    They are where the place is the folder or below it, and neither is hidden nor in one that the zoo has written.
+    """
+    place = place.resolve()
+    above = [place, *place.parents]
+    end = next((number for number, each in enumerate(above) if each.is_dir() and each.samefile(folder)), None)
+    if end is None:
+        return False
+    return not any(
+        each.name.startswith(".") or (each.is_dir() and _is_written(entry.name for entry in each.iterdir()))
+        for each in above[:end]
+    )
+
+
 def _is_written(names: Iterable[str]) -> bool:
     """Whether files of these names stand for a run of the zoo's, a saved stack or codes."""
     there = {*names}

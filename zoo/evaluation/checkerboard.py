@@ -35,7 +35,7 @@ def checkerboard(images: Tensor, factor: tuple[int, int]) -> float:
             f"images of {height}x{width} are not {least}x{least} whole tiles of {p}x{q}, which a checkerboard is "
             "looked for in: take a step up that divides them"
         )
-    inner = images[:, :, MARGIN * p : height - MARGIN * p, MARGIN * q : width - MARGIN * q].double()
+    inner = images[:, :, MARGIN * p : height - MARGIN * p, MARGIN * q : width - MARGIN * q].cpu().double()
     tile = rearrange(inner, "b c (h p) (w q) -> b c p q h w", p=p, q=q).mean((-1, -2))
     energy = inner.var((2, 3), unbiased=False).sum()
     return float(tile.var((2, 3), unbiased=False).sum() / energy) if energy > 0 else 0.0

@@ -38,13 +38,15 @@ class Classifier:
         body: images (B, C, H, W) in [0, 1] to features (B, 96).
         top: features to logits.
         shape: of the images, (C, H, W).
-        accuracy: on test images, as it was measured after its training.
+        accuracy: on test images, as it was measured after its training; None where it was not.
+        classes: their names, in the order of its logits; None where they have none, or nobody wrote them down.
     """
 
     body: nn.Module
     top: nn.Module
     shape: tuple[int, ...]
     accuracy: float | None = None
+    classes: tuple[str, ...] | None = None
 
     @torch.inference_mode()
     def labels(self, x: Tensor) -> Tensor:
@@ -68,7 +70,7 @@ class Classifier:
         """Write it as one safetensors file."""
         tensors = {f"body.{name}": tensor for name, tensor in self.body.state_dict().items()}
         tensors |= {f"top.{name}": tensor for name, tensor in self.top.state_dict().items()}
-        told = {"shape": json.dumps(self.shape), "accuracy": json.dumps(self.accuracy)}
+        told = {name: json.dumps(getattr(self, name)) for name in ("shape", "accuracy", "classes")}
         files.write_tensors(path, tensors, told)
 
 
@@ -86,18 +88,21 @@ def load(path: Path) -> Classifier:
         for name, module in (("body.", made.body), ("top.", made.top)):
             own = {key.removeprefix(name): tensor for key, tensor in tensors.items() if key.startswith(name)}
             module.load_state_dict(own)
-        return Classifier(made.body, made.top, shape, json.loads(told["accuracy"]))
+        classes = json.loads(told.get("classes", "null"))  # which older files do not have
+        named = None if classes is None else tuple(classes)
+        return Classifier(made.body, made.top, shape, json.loads(told["accuracy"]), named)
     except (KeyError, ValueError, RuntimeError, TypeError) as error:
         raise EvaluationError(f"{path} holds no classifier of the zoo: {error}. Remove it to train one") from error
 
 
-def train(train: Images, test: Images, *, seed: int = 0, progress: bool = False) -> Classifier:
+def train(train: Images, test: Images, *, seed: int = 0, measure: bool = True, progress: bool = False) -> Classifier:
     """Train a classifier on labelled images: Adam, one cycle, four epochs; same seed, same machine, same weights.
 
     Args:
         train: to learn from.
         test: to measure the accuracy on.
         seed: of its weights and of the order of images.
+        measure: its accuracy, which takes a pass over the test images.
         progress: show a bar.
 
     Raises:
@@ -105,7 +110,7 @@ def train(train: Images, test: Images, *, seed: int = 0, progress: bool = False)
     """
     labels = _labels(train)
     with seeded(seed):
-        made = _made(train.shape, int(labels.max()) + 1)
+        made = _made(train.shape, _count(train, test))
         parameters = [*made.body.parameters(), *made.top.parameters()]
         steps = EPOCHS * (len(train) // BATCH)
         if not steps:
@@ -124,7 +129,13 @@ def train(train: Images, test: Images, *, seed: int = 0, progress: bool = False)
             optimizer.step()
             schedule.step()
     made.body.eval()
-    return Classifier(made.body, made.top, made.shape, made.measured(test))
+    return Classifier(made.body, made.top, made.shape, made.measured(test) if measure else None, train.classes)
+
+
+def _count(train: Images, test: Images) -> int:
+    """How many classes there are: those that have names, else as many as the labels of both sets go up to."""
+    named = len(train.classes or ())
+    return max(named, *(int(_labels(shown).max()) + 1 for shown in ([train] if named else [train, test])))
 
 
 def _made(shape: tuple[int, ...], classes: int) -> Classifier:

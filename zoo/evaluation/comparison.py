@@ -42,7 +42,7 @@ class Row:
         found: ``validated`` and ``knn`` (zoo.evaluation.neighbours), ``probe``, ``nmi``, ``ari``, ``trust`` and
             ``silhouette``; without those that take labels where there are none.
         test: the vectors of the test images, (M, d); None where they could not be had.
-        note: why they could not, or what was done to them.
+        note: why they could not, what was done to them, or what could not be measured of them.
     """
 
     name: str
@@ -86,7 +86,7 @@ def compare(
         progress: show bars.
 
     Raises:
-        EvaluationError: there is no stack, or there are too few images, of all or of a class.
+        EvaluationError: there is no stack, or there are too few images.
         DataError: the data cannot be read.
     """
     if not stacks:
@@ -148,9 +148,13 @@ class _Judge:
         except EvaluationError as error:
             return Row(name, numbers, note=str(error))
         train, test = (representation.narrow(z, seed=self.seed, widest=WIDEST) for z in (train, test))
-        note = "" if train.shape[1] == numbers else f"measured on {train.shape[1]:,} numbers made of them"
-        found = {"trust": structure.trust(self.x_test, test, seed=self.seed), **self._labelled(train, test)}
-        return Row(name, numbers, found, test, note)
+        notes = [] if train.shape[1] == numbers else [f"measured on {train.shape[1]:,} numbers made of them"]
+        found: dict[str, Any] = {"trust": structure.trust(self.x_test, test, seed=self.seed)}
+        try:
+            found |= self._labelled(train, test)
+        except EvaluationError as error:
+            notes.append(f"{error}; where there are more images, --most (most=) takes them")
+        return Row(name, numbers, found, test, "; ".join(notes))
 
     def _labelled(self, train: Tensor, test: Tensor) -> dict[str, Any]:
         """What takes labels."""

@@ -59,6 +59,6 @@ def umap(x: Tensor, x_test: Tensor, width: int, *, seed: int) -> tuple[Tensor, T
             import umap as learn
         except ImportError as error:
             raise EvaluationError(WITHOUT_UMAP) from error
-        model: Any = learn.UMAP(n_components=width, random_state=seed, n_jobs=1, **UMAP_OPTIONS)
+        model: Any = learn.UMAP(n_components=width, random_state=seed % 2**32, n_jobs=1, **UMAP_OPTIONS)
         z = model.fit_transform(x.numpy())
         return torch.from_numpy(z).float(), torch.from_numpy(model.transform(x_test.numpy())).float()

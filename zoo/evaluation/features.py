@@ -151,7 +151,7 @@ def _stack(folder: Path, device: torch.device) -> Network:
 
 def _from_file(known: Architecture, file: Path, *, logits: bool) -> nn.Module:
     tensors = architectures.read(file)
-    model = known.make(classes=known.classes(tensors) if logits else 0)
+    model = known.make(classes=known.classes(tensors)) if logits else known.headless()
     wanted, head = model.state_dict(), f"{known.classifier}."
     kept = {key: tensor for key, tensor in tensors.items() if key in wanted or not key.startswith(head)}
     architectures.fill(model, kept, name=f"{known.name} in {file.name}")

@@ -14,18 +14,24 @@ from zoo.errors import EvaluationError
 from zoo.evaluation.features import features_of, network
 from zoo.evaluation.reconstruction import batches
 from zoo.seeding import seeded
+from zoo.stack import AT_ONCE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from zoo.data import Images
+    from zoo.evaluation.features import Network
     from zoo.stack import Stack
 
-AT_ONCE = 256  # images that are reconstructed and judged
 SUBSETS, SUBSET = 100, 1000  # of KID: how many, and of how many images at most
 
 
-def judge(stack: Stack, real: Images, *, samples: int, features: str, seed: int) -> dict[str, Any]:
+@torch.inference_mode()
+def judge(
+    stack: Stack, real: Images, *, samples: int, features: str, seed: int, batch_size: int = AT_ONCE
+) -> dict[str, Any]:
     """FID and unbiased KID against real images, by the features of a network.
 
     Args:
@@ -34,6 +40,7 @@ def judge(stack: Stack, real: Images, *, samples: int, features: str, seed: int)
         samples: how many are drawn, at least 2; 0 for none.
         features: the network, see ``zoo.evaluation.features.network``.
         seed: of the samples and of KID's subsets.
+        batch_size: images that are decoded at once.
 
     Returns:
         ``generation``, of samples, and ``reconstruction_distance``, of reconstructions, whose FID is often called rFID;
@@ -44,18 +51,26 @@ def judge(stack: Stack, real: Images, *, samples: int, features: str, seed: int)
     """
     if (samples and samples < 2) or len(real) < 2:
         raise EvaluationError(f"{samples} samples, {len(real)} real images: FID and KID take at least two of each")
-    drawn = stack.sample(samples, seed=seed) if samples else None
+    draw = stack.sampler(generator=torch.Generator().manual_seed(seed)) if samples else None
     eye = network(features, device=stack.device)
     wanted = features_of(real, eye)
     told = {"features": eye.describe(), "width": wanted.shape[1], "real": len(wanted)}
     found: dict[str, Any] = {"generation": None, "reconstruction_distance": None}
-    if drawn is not None:
-        found["generation"] = {**told, "samples": len(drawn), **_distances(wanted, eye.features(drawn), seed)}
+    if draw is not None:
+        drawn = _drawn(stack, draw, eye, samples, batch_size)
+        found["generation"] = {**told, "samples": len(drawn), **_distances(wanted, drawn, seed)}
     if len(stack.levels):
-        parts = batches(len(real), AT_ONCE)
+        parts = batches(len(real), batch_size)
         back = torch.cat([eye.features(stack(real.batch(part).to(stack.device)).cpu()) for part in parts])
         found["reconstruction_distance"] = {**told, **_distances(wanted, back, seed)}
     return found
+
+
+def _drawn(stack: Stack, draw: Callable[[int], Tensor], eye: Network, count: int, batch_size: int) -> Tensor:
+    """The features of samples, those of ``stack.sample``, of which a batch at a time is decoded and looked at."""
+    drawn = (draw(part.stop - part.start) for part in batches(count, AT_ONCE))  # as there: else they would be others
+    codes = (z.to(stack.device) for many in drawn for z in many.split(batch_size))
+    return torch.cat([eye.features(stack.decode(z)) for z in codes])
 
 
 def _distances(real: Tensor, fake: Tensor, seed: int) -> dict[str, Any]:

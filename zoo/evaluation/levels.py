@@ -84,7 +84,7 @@ class Climb:
         """How well the test images come back from these codes of level ``number``."""
         device = self.stack.device
         return score(
-            self.test, lambda part: self.stack.decode(codes[part].to(device), number), batch_size=self.batch_size
+            self.test, lambda part: self.stack.to_pixels(codes[part].to(device), number), batch_size=self.batch_size
         )
 
     def _score_components(self, components: pca.Pca) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Climb:
 
         return {
             **components.describe(),
-            **score(self.test, lambda part: linear(part).clamp(0, 1), batch_size=self.batch_size),
+            **score(self.test, linear, batch_size=self.batch_size),
             "mse_unclamped": self._mean_square(self.test.batch, linear),
         }
 
@@ -111,7 +111,7 @@ class Climb:
         inputs = self.below(slice(0, len(self.test)))
         return {
             "mse": self._mean_square(self.below, lambda part: level.decode(codes[part].to(device))),
-            "variance": inputs.double().var(0, correction=0).mean().item(),
+            "variance": prior.by_number(inputs, prior.variance).mean().item(),
             "pca": _attempt(linear),
         }
 

@@ -16,6 +16,8 @@ from zoo.evaluation.levels import Climb
 from zoo.stack import Stack
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from zoo.data import Images
 
 
@@ -74,14 +76,18 @@ def evaluate(
     numbers = tqdm(range(1, len(stack.levels) + 1), desc="evaluate", unit="level", disable=not progress)
     with protocol.measuring(stack):
         # first, because it may turn out that the stack cannot sample, or that there is no such network
-        judged = _judged(stack, test, samples=samples, features=features, seed=seed) if features else NOT_JUDGED
+        judged = (
+            _judged(stack, test, samples=samples, features=features, batch_size=batch_size, seed=seed)
+            if features else NOT_JUDGED
+        )  # fmt: skip
         recognition = (
-            _recognised(stack, test, classifier=classifier, train=fitting, batch_size=batch_size, progress=progress)
-            if classifier else None
+            _recognised(stack, test, classifier=classifier, train=fitting, batch_size=batch_size, seed=seed,
+                        progress=progress)
+            if classifier and len(stack.levels) else None
         )  # fmt: skip
         climb = Climb(stack, test, chosen, batch_size=batch_size, seed=seed)
         levels = [climb.measure(number) for number in numbers]
-        restored = {} if corruption is None else {
+        restored = {} if corruption is None or not levels else {
             "restoration": restoration.restore(stack, test, corruption, batch_size=batch_size, seed=seed)
         }  # fmt: skip
         speed = throughput.speed(stack, test.batch(slice(0, batch_size))) if levels else None
@@ -94,13 +100,30 @@ def evaluate(
         "recognition": recognition,
         **restored,
     })  # fmt: skip
+    found["notes"] += _notes(stack, fitting, test, corrupt=corrupt, classifier=classifier)
+    found["summary"] = report.markdown(found)
+    return found
+
+
+def _notes(stack: Stack, fitting: Images, test: Images, **reconstructed: str | None) -> Iterator[str]:
+    """What a reader has to know of what was fitted on, and what was asked for and left out."""
     if fitting.fingerprint == test.fingerprint:
-        found["notes"].append(
+        yield (
             "PCA, neighbours and probes were fitted on the very images that are measured, so they look better than "
             "they are: give training images with --train (train=)"
         )
-    found["summary"] = report.markdown(found)
-    return found
+    elif shared := protocol.overlap(fitting, test):
+        yield (
+            f"{shared:,} of the {len(test):,} images that are measured are training images too, and PCA, neighbours "
+            "and probes look better for it: measure others (--split, split=), or give training images with --train "
+            "(train=)"
+        )
+    for name, asked in reconstructed.items():
+        if asked and not len(stack.levels):
+            yield (
+                f"--{name} ({name}=) is left out: it measures what comes back, and {stack.spec} has no level that "
+                "encodes images"
+            )
 
 
 def _judged(stack: Stack, real: Images, **options: Any) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def _share(known: tuple[Array, Array], test: tuple[Tensor, Tensor], neighbours: 
 def _folded(x: Array, y: Array, *, seed: int) -> dict[int, float]:
     """By neighbours, for one set of codes; each fold is searched once for all of them."""
     right: dict[int, list[float]] = {}
-    for kept, held in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(x, y):
+    for kept, held in StratifiedKFold(FOLDS, shuffle=True, random_state=seed % 2**32).split(x, y):
         counts = [count for count in COUNTS if count <= len(kept)]
         search = NearestNeighbors(n_neighbors=counts[-1], algorithm="brute").fit(x[kept])
         distances, places = search.kneighbors(x[held])

@@ -139,7 +139,7 @@ def _errors(stack: Stack, shown: Images, z: Codes, *, progress: bool) -> Tensor:
     with tqdm(total=len(shown), desc="decode", unit="img", disable=not progress) as bar:
         for part in batches(len(shown), BATCH):
             places = torch.arange(part.start, part.stop)
-            x_hat = stack.decode(z.batch(places).to(stack.device))
+            x_hat = stack.to_pixels(z.batch(places).to(stack.device))
             found.append(compare(shown.batch(part), x_hat, ssim=False)["mse"])
             bar.update(len(places))
     return torch.cat(found)

@@ -91,7 +91,7 @@ def fit(x: Tensor, code_shape: Shape, *, seed: int) -> Pca:
     if inputs * per_input <= width:
         raise EvaluationError(f"{width} components need more than {inputs * per_input:,} rows of {numbers} numbers")
     solver = "covariance_eigh" if numbers <= EXACT else "randomized"
-    model = PCA(width, svd_solver=solver, random_state=seed)
+    model = PCA(width, svd_solver=solver, random_state=seed % 2**32)
     with np.errstate(invalid="ignore"):  # the explained variance of inputs that are all the same
         model.fit(_rows(x[:inputs], patch).cpu().numpy())
     return Pca(model, code_shape, patch, tuple(x.shape[1:]), inputs)

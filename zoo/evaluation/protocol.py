@@ -60,11 +60,19 @@ def precision(stack: Stack) -> str:
     return " and ".join(sorted({str(weight.dtype).removeprefix("torch.") for weight in weights}))
 
 
+def overlap(train: Images, test: Images) -> int:
+    """How many of the test images are training images too, byte by byte."""
+    known = {digest.tobytes() for digest in train.digests.numpy()}
+    return sum(digest.tobytes() in known for digest in test.digests.numpy())
+
+
 @contextmanager
 def measuring(stack: Stack) -> Iterator[None]:
-    """No gradients, eval mode, no autocast, full precision; every module's mode is put back afterwards."""
+    """No gradients, eval mode, no autocast, full precision; modes and precision are put back afterwards."""
     modes = [(module, module.training) for module in stack.modules()]
+    products = torch.get_float32_matmul_precision()  # cuDNN's flags say nothing of matrix products
     stack.eval()
+    torch.set_float32_matmul_precision("highest")
     try:
         with (
             torch.inference_mode(),
@@ -73,6 +81,7 @@ def measuring(stack: Stack) -> Iterator[None]:
         ):
             yield
     finally:
+        torch.set_float32_matmul_precision(products)
         for module, mode in modes:
             module.training = mode
 

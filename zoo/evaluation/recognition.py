@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,18 @@ from zoo.evaluation.reconstruction import batches
 from zoo.networks import architectures
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from zoo.data import Images
     from zoo.stack import Stack
 
+    Back = Callable[[Tensor], Tensor]
+    """From images to what came back of them."""
+
 OWN = "own"
+AT_ONCE = 256  # images
 WNID = re.compile(r"n\d{8}")
 
 
@@ -48,10 +55,39 @@ class Judge:
         """The class that it takes each image (N, C, H, W) for, of those that it knows, (N,)."""
         return self.known[self.network.features(images)[:, self.columns[self.known]].argmax(1)]
 
+    def accuracy(self, images: Images, back: Back, *, batch_size: int = AT_ONCE) -> float:
+        """The share of images whose class it tells from what came back, of those of classes that it knows.
+
+        Raises:
+            EvaluationError: the images have no labels, or none is of a class that it knows.
+        """
+        shown, truth = self.asked(images)
+        return _share(self.said(shown, back, batch_size=batch_size), truth)
+
+    def asked(self, images: Images) -> tuple[Images, Tensor]:
+        """The images of classes that it knows, and their classes.
+
+        Raises:
+            EvaluationError: the images have no labels, or none is of a class that it knows.
+        """
+        labels = _labels(images)
+        places = torch.nonzero(torch.isin(labels, self.known)).flatten()
+        if not len(places):
+            raise EvaluationError(
+                f"no image of {images.name} is of a class that {self.network.name} knows: there is no accuracy to "
+                "measure. Take another classifier, as 'own', or other images"
+            )
+        return images.subset(places), labels[places]
+
+    def said(self, images: Images, back: Back, *, batch_size: int) -> Tensor:
+        """The classes that it takes what came back of these images for, (N,)."""
+        return torch.cat([self.labels(back(images.batch(part))) for part in batches(len(images), batch_size)])
+
 
 def recognise(
-    stack: Stack, test: Images, *, classifier: str, train: Images, batch_size: int, progress: bool = False
-) -> dict[str, Any]:
+    stack: Stack, test: Images, *, classifier: str, train: Images, batch_size: int, seed: int = 0,
+    progress: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """The accuracy of a classifier on images, and on what came back of them through each level.
 
     Args:
@@ -60,39 +96,40 @@ def recognise(
         classifier: see ``judge_of``.
         train: labelled images that one of our own learns from.
         batch_size: images at once.
+        seed: of one of our own.
         progress: show a bar while it learns.
 
     Raises:
-        EvaluationError: the images have no labels, or there is no such classifier, or it knows none of their classes.
+        EvaluationError: the images have no labels, or there is no such classifier, or it knows none of their classes,
+            or the stack has no level that anything comes back from.
     """
-    if test.labels is None:
-        raise EvaluationError(f"{test.name} has no labels: there is no accuracy to measure")
-    judge = judge_of(classifier, test, train=train, device=stack.device, progress=progress)
-    asked = torch.nonzero(torch.isin(test.labels, judge.known)).flatten()
-    shown, truth = test.subset(asked), test.labels[asked]
-    numbers = range(1, len(stack.levels) + 1)
-    said: list[list[Tensor]] = [[] for _ in range(len(numbers) + 1)]
-    for part in batches(len(shown), batch_size):
-        x = shown.batch(part)
-        said[0].append(judge.labels(x))
-        for number in numbers:
-            x_hat = stack.decode(stack.encode(x.to(stack.device), number), number)
-            said[number].append(judge.labels(x_hat))
-    originals, *levels = [torch.cat(parts) for parts in said]
-    right = [(labels == truth).double().mean().item() for labels in (originals, *levels)]
+    if not len(stack.levels):
+        raise EvaluationError(f"{stack.spec} has no level that encodes images: nothing comes back to be recognised")
+    present = _labels(test).unique()
+    judge = judge_of(classifier, test, train=train, device=stack.device, seed=seed, progress=progress)
+    shown, truth = judge.asked(test)
+
+    def through(number: int, x: Tensor) -> Tensor:
+        return stack.decode(stack.encode(x.to(stack.device), number), number)
+
+    backs: list[Back] = [lambda x: x, *(partial(through, number) for number in range(1, len(stack.levels) + 1))]
+    said = [judge.said(shown, back, batch_size=batch_size) for back in backs]
+    originals, *levels = [_share(classes, truth) for classes in said]
     return {
         "classifier": judge.network.describe(),
         "images": len(shown),
-        "classes": len(judge.known),
-        "unknown": test.labels.unique().numel() - len(judge.known),
-        "originals": right[0],
-        "levels": right[1:],
-        "reconstructions": right[-1],
-        "agreement": (levels[-1] == originals).double().mean().item() if levels else 1.0,
+        "classes": truth.unique().numel(),
+        "unknown": int((~torch.isin(present, judge.known)).sum()),
+        "originals": originals,
+        "levels": levels,
+        "reconstructions": levels[-1],
+        "agreement": _share(said[-1], said[0]),
     }
 
 
-def judge_of(name: str, test: Images, *, train: Images, device: torch.device, progress: bool = False) -> Judge:
+def judge_of(
+    name: str, test: Images, *, train: Images, device: torch.device, seed: int = 0, progress: bool = False
+) -> Judge:
     """The classifier of this name, for these images.
 
     Its classes are those of the images in their order where there are as many; where the images' classes are called by
@@ -105,42 +142,56 @@ def judge_of(name: str, test: Images, *, train: Images, device: torch.device, pr
         test: what is judged.
         train: what one of our own learns from.
         device: where it goes.
+        seed: of one of our own that learns now.
         progress: show a bar while it learns.
 
     Raises:
-        EvaluationError: there is none, or it knows none of these classes.
+        EvaluationError: there is none, or it knows none of these classes, or is to learn from others.
         FileError: its file cannot be read.
     """
     kind, _, file = name.partition("=")
     if kind == OWN:
-        network = _own(Path(file) if file else None, test, train=train, progress=progress)
+        network = _own(Path(file) if file else None, test, train=train, seed=seed, progress=progress)
         network.module.to(device)
     else:
         network = opened(name, asked="classifier", device=device, logits=True)
     few = network.features(test.batch(slice(0, 1)))
-    return Judge(network, _columns(network.name, test, few.shape[1]))
+    return Judge(network, _columns(network.name, test, few.shape[1], ours=kind == OWN))
 
 
-def _own(file: Path | None, test: Images, *, train: Images, progress: bool) -> Network:
+def _own(file: Path | None, test: Images, *, train: Images, seed: int, progress: bool) -> Network:
     """A small classifier of these images, kept in a file where one is named."""
     if file is not None and file.suffix != ".safetensors":
         raise EvaluationError(f"classifier: weights come as safetensors, {file.name} is not: {architectures.CONVERT}")
     if file is not None and file.is_file():
         made = own.load(file)
     else:
+        if train.labels is not None and train.classes != test.classes:
+            raise EvaluationError(
+                f"{train.name} has other classes than {test.name}: 'own' learns from those that it judges, so give "
+                "training images of the same"
+            )
         with torch.inference_mode(mode=False), torch.enable_grad():
-            made = own.train(train, test, progress=progress)
+            made = own.train(train, test, seed=seed, measure=file is not None, progress=progress)
         if file is not None:
             made.save(file)
     if tuple(made.shape) != tuple(test.shape):
         raise EvaluationError(f"the classifier in {file} is for images of {made.shape}, these are {test.shape}")
+    if made.classes is not None and made.classes != test.classes:
+        raise EvaluationError(
+            f"the classifier in {file} is of other classes than {test.name}: name another file, or remove it to train "
+            "one of these"
+        )
     module = nn.Sequential(made.body, made.top).eval()
     channels, height, width = made.shape
     return Network(OWN if file is None else f"{OWN}={file.name}", module, module, (height, width), channels)
 
 
-def _columns(name: str, images: Images, outputs: int) -> Tensor:
-    """Which output of a network with so many each class of the images is."""
+def _columns(name: str, images: Images, outputs: int, *, ours: bool = False) -> Tensor:
+    """Which output of a network with so many each class of the images is.
+
+    Of one of our own it is always the same; where classes have no names it may have seen more of them than are here.
+    """
     classes = images.classes or ()
     timm: Any = timm_data
     subset = timm.infer_imagenet_subset({"num_classes": outputs})
@@ -150,9 +201,22 @@ def _columns(name: str, images: Images, outputs: int) -> Tensor:
         if (columns >= 0).any():
             return columns
     count = len(classes) or int(images.labels.max()) + 1 if images.labels is not None else 0
-    if outputs == count:
-        return torch.arange(count)
-    raise EvaluationError(
-        f"{name} tells {outputs} classes apart and {images.name} has {count}: take a classifier of these, as 'own', or "
-        "call the classes by their WordNet numbers (n01443537) where it is one of ImageNet"
-    )
+    if outputs == count or (ours and not classes and outputs > count):
+        return torch.arange(outputs)
+    advice = (
+        "remove its file to train one of these" if ours else
+        "take a classifier of these, as 'own', or call the classes by their WordNet numbers (n01443537) where it is "
+        "one of ImageNet"
+    )  # fmt: skip
+    raise EvaluationError(f"{name} tells {outputs} classes apart and {images.name} has {count}: {advice}")
+
+
+def _labels(images: Images) -> Tensor:
+    if images.labels is None:
+        raise EvaluationError(f"{images.name} has no labels: there is no accuracy to measure")
+    return images.labels
+
+
+def _share(said: Tensor, truth: Tensor) -> float:
+    """How many of these classes are those."""
+    return (said == truth).double().mean().item()

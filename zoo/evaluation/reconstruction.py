@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from zoo.data import Images
 
     Decode = Callable[[slice], Tensor]
-    """From a run of places in the data to what came back of the images there, (B, C, H, W) in [0, 1]."""
+    """From a run of places in the data to what came back of the images there, (B, C, H, W), not yet clamped."""
 
 SSIM_WINDOW = 11  # pixels; the Gaussian of sigma 1.5 of Wang et al. (2004)
 AT_ONCE = 16  # images whose SSIM is computed together: their maps stay in a CPU's cache, three times as fast as 256
@@ -26,7 +26,7 @@ LOWEST_MSE = 1e-10  # of one image; what came back exactly would have an infinit
 
 
 def score(images: Images, decode: Decode, *, batch_size: int) -> dict[str, Any]:
-    """MSE, MAE, PSNR and SSIM of what ``decode`` gives for every image, all in [0, 1].
+    """MSE, MAE, PSNR and SSIM of what ``decode`` gives for every image, clamped to [0, 1].
 
     ``psnr`` is that of the mean MSE, ``psnr_of_images`` the mean of every image's own, both in dB. ``ssim`` is Wang,
     Bovik, Sheikh and Simoncelli (2004), the mean over images, channels and all pixels, the border reflected; None
@@ -51,15 +51,25 @@ def score(images: Images, decode: Decode, *, batch_size: int) -> dict[str, Any]:
 
 
 def compare(x: Tensor, x_hat: Tensor, *, ssim: bool) -> dict[str, Tensor]:
-    """MSE, MAE and (asked) SSIM of every image of a batch, each (B,) on the CPU."""
+    """MSE, MAE and (asked) SSIM of every image of a batch, each (B,) on the CPU.
+
+    Args:
+        x: images in [0, 1].
+        x_hat: what came back, as ``Stack.to_pixels`` gives it: a clamp would make images of infinities. It is clamped
+            to [0, 1] here.
+        ssim: asked.
+
+    Raises:
+        EvaluationError: a value that is not finite came back.
+    """
     if not x_hat.isfinite().all():
         raise EvaluationError("what came back holds NaN or infinities: the weights are damaged, or training diverged")
-    x, x_hat = x.to(x_hat.device, torch.float64), x_hat.double()
-    error = (x_hat - x).flatten(1)
+    x_hat = x_hat.clamp(0, 1)
+    error = (x_hat.cpu().double() - x.cpu().double()).flatten(1)  # on the CPU, as not every device has float64
     found = {"mse": error.square().mean(1), "mae": error.abs().mean(1)}
     if ssim:
-        found["ssim"] = _ssim(x_hat.float(), x.float())
-    return {name: value.cpu() for name, value in found.items()}
+        found["ssim"] = _ssim(x_hat.float(), x.to(x_hat.device).float()).cpu()
+    return found
 
 
 def decibels(mse: float) -> float:

@@ -166,12 +166,10 @@ def _sentences(report: Report) -> list[str]:
 
 
 def _recognition(found: Report) -> str:
-    levels = ", ".join(f"{_fixed(right, 3)} through level {number}" for number, right in enumerate(found["levels"], 1))
+    levels = (f"{_fixed(right, 3)} through level {number}" for number, right in enumerate(found["levels"], 1))
     left = f"; {found['unknown']} more classes it does not know" if found["unknown"] else ""
-    return (
-        f"accuracy of {found['classifier']['network']}: {_fixed(found['originals'], 3)} on {found['images']:,} images "
-        f"of {found['classes']} classes, {levels}{left}"
-    )
+    originals = f"{_fixed(found['originals'], 3)} on {found['images']:,} images of {found['classes']} classes"
+    return f"accuracy of {found['classifier']['network']}: {', '.join([originals, *levels])}{left}"
 
 
 def _protocol(report: Report) -> str:

@@ -33,7 +33,7 @@ def clusters(z: Tensor, labels: Tensor, *, seed: int) -> dict[str, float]:
         (Hubert and Arabie, 1985), 0 on average for clusters that know nothing of the classes.
     """
     truth = labels.numpy()
-    guess = KMeans(len(labels.unique()), n_init=STARTS, random_state=seed).fit_predict(z.numpy())
+    guess = KMeans(len(labels.unique()), n_init=STARTS, random_state=seed % 2**32).fit_predict(z.numpy())
     return {
         "nmi": float(normalized_mutual_info_score(truth, guess)),
         "ari": float(adjusted_rand_score(truth, guess)),

@@ -143,7 +143,7 @@ def _measured(stack: Stack, told: Measured) -> dict[str, float | None]:
         raise DataError(f"{told.data} is other images here: {len(shown):,}, with fingerprint {shown.fingerprint}")
 
     def back(part: slice) -> Tensor:
-        return stack.decode(stack.encode(shown.batch(part).to(stack.device)))
+        return stack.to_pixels(stack.encode(shown.batch(part).to(stack.device)))
 
     with protocol.measuring(stack):
         return score(shown, back, batch_size=BATCH)

@@ -7,7 +7,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from zoo import evaluation, files
+from zoo.errors import FileError
 from zoo.evaluation import neighbours, structure
+from zoo.evaluation.protocol import overlap
 from zoo.experiments.page import Page
 from zoo.pictures.densities import densities
 from zoo.pictures.lines import Plot, lines
@@ -32,8 +34,9 @@ mutual information and adjusted Rand index. **Trust**: whether an image's 5 near
 of images, and so at {sampled:,} of the test images."""
 
 UNLABELLED = """\
-The training and test images have no labels, or not the same classes: whatever takes labels is left out. **Trust** says
-whether an image's 5 nearest are near in pixels as well, 0 to 1, on {sampled:,} of {test:,} test images."""
+The training and test images have no labels, not the same classes, or too few of a class: whatever takes labels is left
+out. **Trust** says whether an image's 5 nearest are near in pixels as well, 0 to 1, on {sampled:,} of {test:,} test
+images."""
 
 
 def compare(
@@ -50,8 +53,10 @@ def compare(
         progress: show bars.
 
     Raises:
+        FileError: the folder holds a stack or a run.
         EvaluationError, DataError: as by ``zoo.evaluation.compare``.
     """
+    _check_room(out)
     found = evaluation.compare(stacks, data, most=most, seed=seed, progress=progress)
     page = Page(f"Embeddings of {found.test.name}", out, _facts(found, stacks, data, seed))
     page.table(TABLE, [_row(row, found) for row in found.rows])
@@ -67,6 +72,16 @@ def compare(
     page.picture(path, "Where the test images lie: two numbers as they are, more by their first two components")
     page.write()
     return page
+
+
+def _check_room(out: Path) -> None:
+    """Refuse the folder of a stack, whose report the page would replace, or of a run, which will be one."""
+    for name in (files.CONFIG, files.RUN):
+        if (out / name).exists():
+            raise FileError(
+                f"{out} holds a stack or a run ({name}), whose {files.REPORT} the page would replace: choose another "
+                "folder (--out, out=)"
+            )
 
 
 def _row(row: Row, found: Comparison) -> dict[str, Any]:
@@ -115,14 +130,20 @@ def _curves(validated: Mapping[str, dict[int, dict[int, float]]], path: Path) ->
 
 def _facts(found: Comparison, stacks: Mapping[str, Stack], data: str, seed: int) -> dict[str, Any]:
     shape = "x".join(map(str, (*found.test.shape[1:], found.test.shape[0])))
-    same = ""
-    if found.train.fingerprint == found.test.fingerprint:
-        same = ", **the same ones, as the data is not split: what is said of test images means nothing**"
     names = ("torch", "scikit-learn")
     versions = ", ".join([f"stackzoo {files.zoo_version()}", *(f"{name} {version(name)}" for name in names)])
     return {
         **{name: f"`{stack.spec}`" for name, stack in stacks.items()},
-        "data": f"{data}, {len(found.train):,} training and {len(found.test):,} test images of {shape}{same}",
+        "data": f"{data}, {len(found.train):,} training and {len(found.test):,} test images of {shape}{_shared(found)}",
         "seed": seed,
         "versions": f"{versions}, Python {platform.python_version()}",
     }
+
+
+def _shared(found: Comparison) -> str:
+    """What has to be said of test images that are training images."""
+    if found.train.fingerprint == found.test.fingerprint:
+        return ", **the same ones, as the data is not split: what is said of test images means nothing**"
+    if shared := overlap(found.train, found.test):
+        return f", **{shared:,} of the test images being training images too: what is said of test images is too good**"
+    return ""

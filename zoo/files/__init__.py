@@ -19,7 +19,7 @@ from zoo.files.origins import check_plugins
 from zoo.files.paths import exists, expanded
 from zoo.files.saved import Saved, SavedLevel
 from zoo.files.specs import check_specs, without_file, without_files
-from zoo.files.stacks import check_room, is_weights, named_weights, settle, write, write_report
+from zoo.files.stacks import check_room, is_weights, named_weights, settle, trained_on, write, write_report
 from zoo.files.texts import (
     CARD,
     CONFIG,
@@ -73,6 +73,7 @@ __all__ = [
     "sha256",
     "shown",
     "sweep",
+    "trained_on",
     "undisturbed",
     "within_budget",
     "without_file",

@@ -12,7 +12,7 @@ from zoo.files.digests import sha256
 from zoo.files.forms import FORMAT_VERSION
 from zoo.files.gate import read_config, read_report
 from zoo.files.paths import expanded
-from zoo.files.texts import CARD, CONFIG, REPORT, write_json
+from zoo.files.texts import CARD, CONFIG, REPORT, RUN, read_json, write_json
 from zoo.files.weights import write_tensors
 from zoo.files.writing import exchanging, replacing
 from zoo.release import zoo_version
@@ -108,6 +108,16 @@ def named_weights(folder: str | Path) -> set[str]:
         return set()
 
 
+def trained_on(folder: Path) -> str | None:
+    """The name of the images that the run in a folder learns from; None where there is no run, or none that says so."""
+    try:
+        data = read_json(folder / RUN).get("data")
+    except FileError:
+        return None
+    name = data.get("name") if isinstance(data, dict) else None
+    return name if isinstance(name, str) else None
+
+
 def settle(scratch: Path, folder: Path) -> None:
     """Put a whole stack that was written aside into the place of the one in ``folder``.
 
@@ -155,4 +165,4 @@ def _write_report(scratch: Path, report: Mapping[str, Any]) -> None:
 def _write_card(scratch: Path, folder: Path, config: Mapping[str, Any], report: Mapping[str, Any] | None) -> None:
     own = (folder / CARD).read_bytes() if (folder / CARD).is_file() else b""
     with replacing(scratch / CARD) as temporary:
-        temporary.write_bytes(card.renewed(own, card.render(config, report)))
+        temporary.write_bytes(card.renewed(own, card.render(config, report, trained_on=trained_on(folder))))

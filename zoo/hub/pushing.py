@@ -123,7 +123,9 @@ def _packed(folder: Path, source: str, licence: str | None) -> Parcel:
     if picture is not None:
         contents[picture] = folder / picture
     own = (folder / files.CARD).read_bytes() if (folder / files.CARD).is_file() else b""
-    written = card.render(config, report, source=source, picture=picture, licence=licence)
+    written = card.render(
+        config, report, source=source, picture=picture, licence=licence, trained_on=files.trained_on(folder)
+    )
     contents[files.CARD] = card.renewed(own, written)
     return Parcel(config["spec"], contents, {level["file"]: level["sha256"] for level in config["levels"]})
 

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import get_pretrained_cfg, is_model, list_models
+from torch import nn
 from torchvision import models as torchvision_models
 
 from zoo.catalogue import from_catalogue
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and deviation of ImageNet's pixels, by channel: what networks are trained with unless they say otherwise."""
@@ -62,6 +63,13 @@ class Architecture:
         """It without weights, at once however large it is; in eval mode."""
         with from_catalogue(), torch.device("meta"):
             return self.make(**options).eval()
+
+    def headless(self) -> nn.Module:
+        """It without its classifier, with random weights: what comes out are features."""
+        network = self.make(classes=0)
+        if f"{self.classifier}.weight" in network.state_dict():  # those that leave it in
+            network.set_submodule(self.classifier, nn.Identity())
+        return network
 
     def pretrained(self, **options: Any) -> nn.Module:
         """It with its own pretrained weights, in eval mode.
@@ -170,7 +178,7 @@ def _of_timm(name: str) -> Architecture:
 def _of_torchvision(name: str) -> Architecture:
     with from_catalogue(), torch.device("meta"):
         last = [*torchvision.get_model(name, weights=None).state_dict()][-1]
-    classifier = last.removesuffix(".bias")
+    classifier = last.rpartition(".")[0]  # of "fc.bias", or of its weight, where it has no bias
     return Architecture(name, partial(_torchvision, name), None, (224, 224), False, *IMAGENET, classifier=classifier)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SAMPLE_ROWS, CLASS_ROWS, DRAWN_ROWS, PAIRS, STEPS = 10, 10, 3, 6, 9
 ACROSS, PAIR_ROWS = 4, 6  # images that stand beside what came back of them
 SCATTERED = 2000  # codes, at most
+AT_ONCE = 256  # images that are encoded together
 
 _log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class Easel:
         x = self._images(across * PAIR_ROWS).cpu()
         x_hat = self.stack(x.to(self.stack.device)).cpu()
         rows = torch.stack([x, x_hat], 1).flatten(0, 1).split(2 * across)
-        above = ["image", "came back"] * across
+        above = ["image", "came back"] * (len(rows[0]) // 2)
         return labelled(rows, self.folder / "pairs.png", title=self.about, above=above)
 
     def samples(self) -> Path:
@@ -137,7 +138,7 @@ class Easel:
             raise EvaluationError(f"interpolation takes two images, {self.shown.name} has {len(self.shown)}")
         steps = min(STEPS, max(2, fitting(self._images(1)) - 2))
         first, last = self._images(2 * pairs).chunk(2)
-        ways = between(self.stack, first, last, steps).cpu()
+        ways = between(self.stack, first, last, steps)
         rows = [torch.cat([a[None], way, b[None]]) for a, way, b in zip(first.cpu(), ways, last.cpu(), strict=True)]
         above = ["image", *(f"{place / (steps - 1):.3g}" for place in range(steps)), "image"]
         title = f"{'arcs' if curved(self.stack) else 'straight lines'} between codes: {self.about}"
@@ -146,7 +147,8 @@ class Easel:
     def codes(self) -> Path:
         """Where the top codes lie."""
         self._need_levels()
-        codes = torch.cat([self.stack.encode(x) for x in self._images(len(self.shown)).split(256)])
+        starts = range(0, len(self.shown), AT_ONCE)
+        codes = torch.cat([self.stack.encode(self._images(AT_ONCE, start)).cpu() for start in starts])
         path = self.folder / "codes.png"
         return scatter(codes, self.shown.labels, self.shown.classes, path, title=self.about, seed=self.seed)
 
@@ -156,8 +158,8 @@ class Easel:
             raise EvaluationError(f"no curves without a history of training: there is no {history}")
         return curves(history, self.folder / "curves.png", title=f"training of {_cut(str(self.stack.spec), 70)}")
 
-    def _images(self, count: int) -> torch.Tensor:
-        x: torch.Tensor = self.shown.batch(slice(0, count))
+    def _images(self, count: int, start: int = 0) -> torch.Tensor:
+        x: torch.Tensor = self.shown.batch(slice(start, start + count))
         return x.to(self.stack.device)
 
     def _need_levels(self) -> None:

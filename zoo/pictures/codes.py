@@ -75,7 +75,7 @@ def plane(codes: Tensor, seed: int) -> tuple[Points, tuple[str, str]]:
         return z, ("code, first number", "code, second number")
     if z.shape[1] == 1 or len(z) < 2:
         return np.stack([z[:, 0], np.zeros(len(z))], 1), ("code, first number", "")
-    model = PCA(2, random_state=seed)
+    model = PCA(2, random_state=seed % 2**32)
     with np.errstate(invalid="ignore"):  # the variance of codes that are all the same
         points = model.fit_transform(z)
     first, second = np.nan_to_num(model.explained_variance_ratio_)

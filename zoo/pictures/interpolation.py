@@ -11,9 +11,11 @@ if TYPE_CHECKING:
 
     from zoo.stack import Stack
 
+AT_ONCE = 256  # codes that are decoded together
+
 
 def between(stack: Stack, first: Tensor, last: Tensor, steps: int) -> Tensor:
-    """Decoded codes between those of pairs of images, (pairs, C, H, W) each: (pairs, steps, C, H, W).
+    """Decoded codes between those of pairs of images, (pairs, C, H, W) each: (pairs, steps, C, H, W), on the CPU.
 
     The ways are arcs where the top level has a prior and a code that is no map, because the Gaussian's mass lies in
     a shell that a straight line would leave; otherwise straight.
@@ -22,7 +24,7 @@ def between(stack: Stack, first: Tensor, last: Tensor, steps: int) -> Tensor:
     ways = torch.linspace(0, 1, steps, device=a.device)
     way = arc if curved(stack) else torch.lerp
     codes = torch.stack([way(a.flatten(1), b.flatten(1), t) for t in ways], 1)
-    decoded = stack.decode(codes.reshape(-1, *a.shape[1:]))
+    decoded = torch.cat([stack.decode(part).cpu() for part in codes.reshape(-1, *a.shape[1:]).split(AT_ONCE)])
     return decoded.reshape(len(first), steps, *decoded.shape[1:])
 
 

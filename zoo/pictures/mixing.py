@@ -33,7 +33,7 @@ def strip(stack: Stack, first: Tensor, last: Tensor, steps: int, path: str | Pat
         path: the PNG.
     """
     way = _way(stack, first, last, steps)
-    row = torch.cat([first, way, last])
+    row = torch.cat([first.cpu(), way, last.cpu()])
     above = ["image", *(f"{place / (steps - 1):.3g}" for place in range(steps)), "image"]
     title = f"{'an arc' if curved(stack) else 'a straight line'} between codes: {stack.spec}"
     return labelled([row], path, title=title, above=above)
@@ -49,6 +49,7 @@ def animation(stack: Stack, first: Tensor, last: Tensor, steps: int, path: str |
         path: the GIF.
     """
     way = _way(stack, first, last, steps)
+    first, last = first.cpu(), last.cpu()
     frames = [Image.fromarray(tiles(torch.cat([first, way[:1], mix[None], way[-1:], last]), 5)) for mix in way]
     frames = [frame.resize((LARGER * frame.width, LARGER * frame.height), Image.Resampling.NEAREST) for frame in frames]
     there_and_back = [*frames, *frames[-2:0:-1]]
@@ -62,7 +63,7 @@ def animation(stack: Stack, first: Tensor, last: Tensor, steps: int, path: str |
 
 @torch.inference_mode()
 def _way(stack: Stack, first: Tensor, last: Tensor, steps: int) -> Tensor:
-    """The mixtures, (steps, C, H, W)."""
+    """The mixtures, (steps, C, H, W), on the CPU."""
     if not len(stack.levels):
         raise EvaluationError(f"{stack.spec} has no level that encodes images: there are no codes to mix")
-    return between(stack, first.to(stack.device), last.to(stack.device), steps)[0].cpu()
+    return between(stack, first.to(stack.device), last.to(stack.device), steps)[0]
