@@ -5,7 +5,7 @@ What is claimed of it stands in the recipe (``zoo.experiments.claims``).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo.data import Images
-    from zoo.evaluation.recognition import Judge
     from zoo.experiments.bench import Bench
     from zoo.experiments.page import Page
     from zoo.experiments.recipes import Recipe
@@ -117,19 +116,11 @@ def _recognised(bench: Bench, runs: Mapping[str, Run], name: str, about: Mapping
             progress=bench.progress,
         )  # fmt: skip
         column = f"{ACCURACY}, {_called(asked)}"
-        rows[ITSELF][column] = _share(judge, shown, lambda x: x)
+        rows[ITSELF][column] = judge.accuracy(shown, lambda x: x)
         for stack, done in runs.items():
             with measuring(done.stack):
-                rows[stack][column] = _share(judge, shown, done.stack)
+                rows[stack][column] = judge.accuracy(shown, done.stack)
     return rows
-
-
-def _share(judge: Judge, shown: Images, back: Callable[[Tensor], Tensor]) -> float:
-    """The share of images whose class a classifier tells from what came back, of those of classes that it knows."""
-    labels = cast("Tensor", shown.labels)
-    asked = torch.nonzero(torch.isin(labels, judge.known)).flatten()
-    said = torch.cat([judge.labels(back(x)) for x in batches(shown.subset(asked))])
-    return (said == labels[asked]).double().mean().item()
 
 
 def _errors(shown: Images, back: Stack | Callable[[Tensor], Tensor]) -> dict[str, float]:
