@@ -12,12 +12,19 @@ from zoo.errors import RecipeError, nearest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-REQUIRED = {"experiment": str, "title": str, "about": str, "source": str, "data": str, "training": dict}
-TABLES = {"settings": dict, "stacks": dict, "reference": dict, "files": dict}
+REQUIRED: dict[str, type] = {
+    "experiment": str,
+    "title": str,
+    "about": str,
+    "source": str,
+    "data": str,
+    "training": dict,
+}
+TABLES: dict[str, type] = {"settings": dict, "stacks": dict, "reference": dict, "files": dict}
 WORDS = "stacks", "files"
 """Tables of texts."""
 QUICK = "quick"
-ALWAYS = {"images": int, "held_out": int, "tested": int, "quick_counts": bool}
+ALWAYS: dict[str, type] = {"images": int, "held_out": int, "tested": int, "quick_counts": bool}
 """Settings that every experiment takes."""
 OPTIONAL = "again", "sweep", "code", "options", "classes"
 """Settings that an experiment does without."""
@@ -156,7 +163,7 @@ def _check_fields(tree: dict[str, Any], known: dict[str, type], where: str) -> N
             raise RecipeError(f"{where}: there is no field {field!r}; {nearest(field, known)}")
         if not isinstance(value, known[field]):
             raise RecipeError(f"{where}: {field} is {value!r:.80}, not {_KINDS[known[field]]}")
-        for name, words in value.items() if field in WORDS else ():
+        for name, words in dict(value if field in WORDS else {}).items():
             if not isinstance(words, str):
                 raise RecipeError(f"{where}: {field}: {name} is {words!r:.80}, not {_KINDS[str]}")
 
