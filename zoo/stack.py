@@ -134,7 +134,7 @@ class Stack(nn.Module):
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         draw = self.sampler(label, generator)
         batches = [self.decode(draw(min(256, n - start)).to(self.device)) for start in range(0, n, 256)]
-        return torch.cat(batches) if batches else torch.empty(0, *self.input_shape)
+        return torch.cat(batches) if batches else torch.empty(0, *self.input_shape, device=self.device)
 
     @torch.inference_mode()
     def similar(self, x: Tensor, *, noise: bool = True, seed: int | None = None) -> Tensor:
