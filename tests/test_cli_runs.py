@@ -8,16 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from accelerate import state
 from click.testing import CliRunner
 from pace import PATIENCE
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from zoo import builder, pictures
+from zoo import builder, evaluation, files, pictures
 from zoo.cli import demonstrating, main
 from zoo.data import images
 
@@ -369,6 +371,17 @@ def test_demo(photos, monkeypatch, tmp_path):
     zoo("demo", "--out", out, "--fresh")
     assert all((out / mine).read_text() == "kept" for mine in ("mine.txt", "README.md", "logs/mine.log"))
     assert (out / "config.json").read_bytes() != trained
+
+
+def test_the_demo_is_measured_where_it_was_trained(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(state, "PartialState", lambda: SimpleNamespace(device=torch.device("meta")))  # a GPU, say
+    monkeypatch.setattr(demonstrating, "_trained", lambda out: builder.build("28x28x1/fc2"))
+    monkeypatch.setattr(evaluation, "evaluate", lambda stack, *_, **__: seen.append(stack.device.type) or {})
+    monkeypatch.setattr(pictures, "draw", lambda stack, *_: seen.append(stack.device.type))
+    monkeypatch.setattr(files, "write_report", lambda *_: None)
+    demonstrating._run(tmp_path)
+    assert seen == ["meta", "meta"]
 
 
 def test_the_demo_removes_only_a_demo(run):

@@ -112,6 +112,42 @@ class TestMean:
         assert torch.allclose(encode(stack(), of).batch(EVERYTHING), first, atol=1e-6)
 
 
+@pytest.fixture
+def rounding():
+    """The settings of how products and convolutions are rounded, put back afterwards."""
+    cpu, cuda, cudnn = torch.backends.mkldnn, torch.backends.cuda, torch.backends.cudnn
+    kinds = cuda.matmul, cudnn.conv, cudnn.rnn, cpu.matmul, cpu.conv
+    legacy, before = torch.get_float32_matmul_precision(), [kind.fp32_precision for kind in kinds]
+    yield lambda: [kind.fp32_precision for kind in kinds]
+    torch.set_float32_matmul_precision(legacy)
+    for kind, precision in zip(kinds, before, strict=True):
+        kind.fp32_precision = precision
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_on_a_gpu_they_are_made_in_full_precision_whatever_is_set(encode, monkeypatch, rounding, legacy):
+    """Or what a run makes would differ from what measuring makes, under other settings, and be made anew each time."""
+    batch, seen, flags = codes._Encoder._batch, [], torch.backends.cudnn
+
+    def seeing(encoder, view, place, size):
+        seen.append((rounding(), flags.deterministic, flags.benchmark))
+        return batch(encoder, view, place, size)
+
+    monkeypatch.setattr(codes._Encoder, "_batch", seeing)
+    if legacy:
+        torch.set_float32_matmul_precision("high")
+    else:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+    before = rounding()
+    assert before[0] == "tf32"
+    for made in (COUNT, making.PROBED):
+        encode(stack(), images())
+        assert encode.count == made
+        assert rounding() == before
+    assert all(found == (["ieee"] * 5, True, False) for found in seen)
+    assert not legacy or torch.get_float32_matmul_precision() == "high"
+
+
 def brighter(of):
     pixels = of.pixels.clone()
     pixels[17, 0, 3, 3] ^= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from devices import WithoutFloat64
 from torch import nn
 from zoo_conv.blocks import factors, step_down
 from zoo_conv.conv import Conv
@@ -50,6 +51,13 @@ def test_patch_pca_is_where_a_prepared_stage_starts():
     left_out = singular[5:].square().sum() / patches.numel()
     assert error.item() == pytest.approx(left_out.item(), rel=1e-4)
     assert z.std((0, 2, 3)).numpy() == pytest.approx(1.0, rel=1e-2)
+
+
+def test_components_are_found_where_there_is_no_float64():
+    with WithoutFloat64():
+        found = principal_components(torch.rand(20, 6, device="meta"), 4)
+    assert [(part.device.type, part.dtype) for part in found] == [("meta", torch.float32)] * 3
+    assert [part.shape for part in found] == [(6,), (4, 6), (6, 4)]
 
 
 def test_components_beyond_the_data_are_zero_and_many_inputs_take_the_randomised_way():

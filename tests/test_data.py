@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-from zoo.data import NAMES, Images, gathering, images
+from zoo.data import NAMES, Images, gathering, images, single
 from zoo.data.framing import frame
 from zoo.data.listing import hold_out, list_folder
 from zoo.data.torchvision_sets import SETS
@@ -214,6 +214,21 @@ class TestArrays:
         found = images(array, GREY)
         array.fill_(9)
         assert found.pixels.max() == 0
+
+
+def test_a_default_device_of_the_users_holds_nothing(tmp_path):
+    """``meta`` stands for a GPU that torch.set_default_device names."""
+    for number, name in enumerate(("cats", "cats", "dogs", "dogs")):
+        save(tmp_path / name / f"{number}.png", picture(seed=number))
+    with torch.device("meta"):
+        items = [(x, number % 2) for number, x in enumerate(torch.from_numpy(noise(4, 1, 8, 8)))]
+        read = [images(data, GREY) for data in (str(tmp_path), items, "sample")]
+        read += [single.image(name, GREY) for name in ("sample:3", str(tmp_path / "cats" / "0.png"))]
+        for part in (found.subset(slice(0, 1)) for found in read):
+            labels = [] if part.labels is None else [part.labels]
+            for tensor in (part.pixels, part.batch(slice(0, 1)), part.digests, *labels):
+                assert tensor.device.type == "cpu"
+    assert [found.labels is None for found in read] == [False] * 4 + [True]
 
 
 class TestFraming:

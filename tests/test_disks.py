@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import resource
 
 import pytest
@@ -130,6 +132,14 @@ def limit(folder):
         assert sorted(found) == found, (place, found)
         assert found[-1]
         assert not found[2]
+
+
+def test_what_is_synced_is_open_for_writing(tmp_path, monkeypatch):
+    """Windows refuses to sync what is not."""
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE))
+    save(NEW, tmp_path)
+    assert set(synced) == {os.O_RDWR}
 
 
 @pytest.mark.parametrize("scarce", [fill, limit])

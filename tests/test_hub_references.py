@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path, PureWindowsPath
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import zoo
+from zoo import hub
+from zoo.builder import locate
 from zoo.errors import HubError
 from zoo.hub import Reference, push
 from zoo.hub.connection import _is_here
@@ -99,6 +103,18 @@ def test_they_are_refused_wherever_they_are_given(tmp_path):
         stack.push_to_hub("you/digits", tag="v 1")
     with pytest.raises(HubError, match="a commit stays as it is"):
         push(tmp_path, "you/digits", revision=COMMIT)
+
+
+def test_a_path_that_windows_makes_of_one_is_still_one(monkeypatch):
+    asked = []
+
+    def pull(reference):
+        asked.append(reference)
+        return SimpleNamespace(folder=Path("pulled"), reference=Reference.parse(reference), commit=COMMIT)
+
+    monkeypatch.setattr(hub, "pull", pull)
+    assert locate(PureWindowsPath("hf-hub:you/digits@v1")).name == "hf-hub:you/digits"
+    assert asked == ["hf-hub:you/digits@v1"]
 
 
 @pytest.mark.parametrize(

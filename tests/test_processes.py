@@ -10,6 +10,7 @@ import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,10 +20,11 @@ from zoo import cache, files
 from zoo.builder import build
 from zoo.cache import Key, folder, making, obtain
 from zoo.errors import TrainingError, ZooError
+from zoo.stack import Stack
 from zoo.training import fit
 from zoo.training import loop as loops
 from zoo.training import run as runs
-from zoo.training.processes import Processes
+from zoo.training.processes import LostProcessError, Processes, _in_touch, check_gpus
 
 OPTIONS = {"steps": 20, "batch_size": 16, "precision": "fp32", "log_every": 1}
 STACK = "8x8x1/conv2x2x4(width=4)/fc3(hidden=[8])+kl"
@@ -284,6 +286,43 @@ def test_more_processes_than_images_are_refused(monkeypatch):
     monkeypatch.setattr(runs, "Processes", type("Four", (), {"of": lambda _: Processes(0, 4)}))
     with pytest.raises(TrainingError, match="3 images cannot be shared out among 4 processes: start fewer"):
         fit(build("8x8x1/fc2"), torch.rand(4, 1, 8, 8), steps=1, batch_size=16, progress=False)
+
+
+def test_a_stack_is_where_it_is_trained_before_any_of_it_travels(monkeypatch):
+    """Between GPUs nothing travels that lies on a CPU."""
+    move, happened = Stack.to, []
+
+    def moving(stack, *where, **how):
+        happened.append(("moved", *where))
+        return move(stack, *where, **how)
+
+    monkeypatch.setattr(Stack, "to", moving)
+    monkeypatch.setattr(Processes, "same", lambda processes, module: happened.append(("sent", type(module))))
+    fit(build("8x8x1/fc2"), torch.rand(20, 1, 8, 8), steps=1, batch_size=16, progress=False)
+    assert happened[:2] == [("moved", torch.device("cpu")), ("sent", Stack)]
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    gpu = SimpleNamespace(device=torch.device("cuda", 0))
+    check_gpus(gpu.device)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    check_gpus(torch.device("cpu"))
+    monkeypatch.setattr(runs, "Accelerator", lambda **_: gpu)
+    with pytest.raises(TrainingError, match=r"2 processes on a machine with 1 GPU, .*\(CUDA_VISIBLE_DEVICES=\)"):
+        fit(build("8x8x1/fc2"), torch.rand(20, 1, 8, 8), steps=1, batch_size=16, progress=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    check_gpus(gpu.device)
+
+
+def test_who_is_gone_is_told_from_what_does_not_fit_into_memory():
+    with (
+        pytest.raises(LostProcessError, match=r"look at what that one said\. .* \(Connection closed by peer\)$"),
+        _in_touch(),
+    ):
+        raise RuntimeError("Connection closed by peer\nException raised from ...")
+    with pytest.raises(torch.OutOfMemoryError, match="Tried to allocate"), _in_touch():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
 
 def test_alone_nothing_is_done():

@@ -233,6 +233,22 @@ def test_an_interrupt_in_a_sweep_says_how_to_go_on(tmp_path, monkeypatch):
         train(SPEC, tmp_path, lr="auto")
 
 
+def test_a_sweep_that_fails_leaves_the_stack_as_it_was(monkeypatch):
+    def failing(*_):
+        assert not all(parameter.is_contiguous() for parameter in stack.parameters())
+        raise TrainingError("the loss is not finite")
+
+    stack = train(SPEC, level=1)
+    stack.level(2).stage.train()
+    before, modes = state(stack), [part.training for part in stack.modules()]
+    monkeypatch.setattr(rates, "_train", failing)
+    with pytest.raises(TrainingError, match="not finite"):
+        look(stack)
+    assert same(state(stack), before)
+    assert all(parameter.is_contiguous() for parameter in stack.parameters())
+    assert [part.training for part in stack.modules()] == modes
+
+
 # -- the program -----------------------------------------------------------------------------------------------------
 
 

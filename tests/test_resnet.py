@@ -8,9 +8,11 @@ import socket
 import pytest
 import timm
 import torch
+from devices import WithoutFloat64
 from safetensors.torch import save_file
 from test_resume import stopped, weights  # noqa: F401
 from torch import nn
+from zoo_resnet.regression import reduced_rank
 
 import zoo
 from zoo.data import Images
@@ -129,6 +131,13 @@ class TestWhatTheBackboneSees:
         upper = stack.level(2).stage
         assert (upper.mean, upper.std) == ((0.0,) * 6, (1.0,) * 6)
         assert stack(torch.rand(1, 3, 32, 32)).shape == (1, 3, 32, 32)
+
+
+def test_a_start_is_found_where_there_is_no_float64():
+    with WithoutFloat64():
+        found = reduced_rank(torch.rand(40, 6, device="meta"), torch.rand(40, 5, device="meta"), 3)
+    assert [(part.device.type, part.dtype) for part in found] == [("meta", torch.float32)] * 4
+    assert [part.shape for part in found] == [(6,), (3, 6), (5,), (5, 3)]
 
 
 class TestWeights:

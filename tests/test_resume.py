@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from children import ended, start, until
+from devices import Drawing
 
 from zoo import codes
 from zoo.builder import build
@@ -16,9 +19,11 @@ from zoo.cache import making
 from zoo.data import Images
 from zoo.errors import TrainingError
 from zoo.interfaces import Regularizer
-from zoo.training import InterruptedTrainingError, checkpoints, fit
+from zoo.seeding import seeded
+from zoo.training import InterruptedTrainingError, checkpoints, fit, randomness, records
 from zoo.training import loop as loops
 from zoo.training import run as runs
+from zoo.training.together import Together
 
 SPEC = "8x8x1/conv2x2x4(width=4, blocks=0)+kl/fc2(hidden=[4])+kl"
 STEPS = 6
@@ -47,6 +52,12 @@ def told(out):
     """The history's lines, without the times."""
     lines = map(json.loads, (out / "history.jsonl").read_text().splitlines())
     return [{key: value for key, value in line.items() if "second" not in key} for line in lines]
+
+
+def checkpoints_mapped():
+    """The lines of this process's memory map that are of checkpoints."""
+    maps = Path("/proc/self/maps").read_text("utf-8").splitlines()
+    return [line for line in maps if "/checkpoints/" in line]
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +153,10 @@ class TestAnotherRun:
         with pytest.raises(TrainingError, match=r"data: .* then, .* now"):
             train(tmp_path / "run", data=other, resume=True)
 
-    @pytest.mark.parametrize(("what", "value"), [("torch", "1.13"), ("threads", 77), ("zoo", "0.0.1"), ("plugins", {})])
+    @pytest.mark.parametrize(
+        ("what", "value"),
+        [("torch", "1.13"), ("threads", 77), ("zoo", "0.0.1"), ("plugins", {}), ("device", "cuda (NVIDIA H100)")],
+    )
     def test_another_setting_is_only_warned_of(self, begun, capsys, what, value):
         run = json.loads((begun / "run.json").read_text())
         run["setting"][what] = value
@@ -155,6 +169,17 @@ class TestAnotherRun:
     def test_the_same_setting_is_not(self, begun, capsys):
         train(begun, resume=True, progress=True)
         assert "warning" not in capsys.readouterr().err
+
+    def test_nor_a_device_that_was_not_written_down(self, begun, capsys):
+        run = json.loads((begun / "run.json").read_text())
+        assert run["setting"].pop("device") == "cpu"
+        (begun / "run.json").write_text(json.dumps(run))
+        train(begun, resume=True, progress=True)
+        assert "warning" not in capsys.readouterr().err
+
+    def test_a_gpu_is_written_down_by_its_name(self, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"number {device.index}")
+        assert records._named_device(torch.device("cuda", 1)) == "cuda (number 1)"
 
 
 class TestTheSameRun:
@@ -332,6 +357,83 @@ class TestTheSameRun:
         train(tmp_path / "parts", resume=True)
         assert encoded == [0, 30, 0, 30, 60, 90]  # of the first four are encoded again to see, the second was not kept
         assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+
+    @pytest.mark.parametrize("after", [3, STEPS + 2])
+    def test_no_checkpoint_stays_mapped(self, tmp_path, monkeypatch, stopped, after):
+        """Or Windows could neither replace nor remove it."""
+        stopped(after, lambda: train(tmp_path / "run"))
+        step, mapped = loops._Run._step, []
+
+        def stepping(run, progress):
+            mapped.append(checkpoints_mapped())
+            return step(run, progress)
+
+        monkeypatch.setattr(loops._Run, "_step", stepping)
+        train(tmp_path / "run", resume=True)
+        assert mapped == [[]] * (2 * STEPS - after)
+
+    def test_nor_does_that_of_a_course_which_is_over(self, tmp_path, monkeypatch, stopped):
+        class Killed(BaseException):
+            """As if it had been."""
+
+        def encoding(*_, **__):
+            mapped.append(checkpoints_mapped())
+            raise Killed
+
+        mapped = []
+        monkeypatch.setattr(codes, "encode", encoding)
+        for resume in (False, True):
+            with pytest.raises(Killed):
+                train(tmp_path / "run", resume=resume)
+        assert mapped == [[], []]
+
+
+class TestAnyDevice:
+    """Apple's here, which has one random state; those of NVIDIA have one each."""
+
+    DEVICE = torch.device("mps")
+
+    @pytest.fixture
+    def gpu(self, monkeypatch):
+        return Drawing(monkeypatch)
+
+    def test_what_it_draws_goes_on_where_it_was(self, gpu):
+        states = randomness.state(self.DEVICE)
+        drawn = gpu.draw(self.DEVICE)
+        assert gpu.draw(self.DEVICE) != drawn
+        randomness.restore(states, self.DEVICE)
+        assert gpu.draw(self.DEVICE) == drawn
+
+    def test_what_a_run_draws_follows_from_its_seed_and_changes_nothing(self, gpu):
+        found, before = [], gpu.get_rng_state(self.DEVICE)
+        for lasting in (randomness.apart(self.DEVICE, 3), randomness.apart(self.DEVICE, 4), seeded(3, self.DEVICE)):
+            with lasting:
+                found.append(gpu.draw(self.DEVICE))
+            assert torch.equal(gpu.get_rng_state(self.DEVICE), before)
+        assert found[0] == found[2] != found[1]
+
+    def test_a_run_that_began_on_another_goes_on(self, gpu):
+        states, before = randomness.state(torch.device("cpu")), gpu.get_rng_state(self.DEVICE)
+        randomness.restore(states, self.DEVICE)
+        assert torch.equal(gpu.get_rng_state(self.DEVICE), before)
+
+    def test_each_of_several_levels_that_learn_at_once_begins_with_what_it_would_draw(self, gpu):
+        members = SimpleNamespace(generators={})
+        Together.begin(members, 1, self.DEVICE)
+        assert torch.rand(1, generator=members.generators[1]).item() == gpu.draw(self.DEVICE)
+        before = Together.random(members)
+        Together.put_random(members, {"member.1": torch.zeros(16, dtype=torch.uint8)})  # as a GPU of NVIDIA's has them
+        assert torch.equal(Together.random(members)["member.1"], before["member.1"])
+        torch.rand(1, generator=members.generators[1])
+        Together.put_random(members, before)
+        assert torch.equal(Together.random(members)["member.1"], before["member.1"])
+
+    def test_other_gpus_are_left_alone(self, tmp_path, monkeypatch):
+        """Nobody would put back what they were in."""
+        touched = []
+        monkeypatch.setattr(torch.cuda, "manual_seed_all", touched.append)
+        train(tmp_path / "run", precision="auto")
+        assert touched == []
 
 
 class TestTwoAtOnce:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import signal
 import time
 from contextlib import contextmanager
@@ -23,13 +24,14 @@ from zoo.layout import channels_last
 from zoo.stack import Stack
 from zoo.training import HISTORY, Options, fit, fitting, objectives
 from zoo.training import loop as loops
+from zoo.training import precision as precisions
 from zoo.training.averaging import Average
 from zoo.training.checkpoints import Checkpoint, Shelf
 from zoo.training.checks import check_levels
 from zoo.training.heads import HeadLearner
 from zoo.training.interrupts import listening
 from zoo.training.objectives import LevelInCodes, LevelInPixels
-from zoo.training.precision import equal, gains
+from zoo.training.precision import IMAGES, MOST_IMAGES, equal, gains
 from zoo.training.progress import Reporter
 from zoo.training.schedules import budget, momentum, rate
 from zoo.training.validation import Validation
@@ -599,6 +601,74 @@ def test_the_precision_probe_changes_nothing():
     assert same(before, weights(stack))
     assert torch.equal(state, torch.get_rng_state())
     assert all(parameter.grad is None for parameter in stack.parameters())
+
+
+@pytest.mark.parametrize(
+    ("launch", "image", "warm", "most", "gained"),
+    [
+        (1e-4, 1e-5, 10, 1024, True),  # 16 images are launched as long as they are computed
+        (1e-4, 1e-3, 10, IMAGES, True),  # 16 images are enough
+        (1e-4, 1e-9, 10, MOST_IMAGES, False),  # so fast that it is never but launched
+        (1e-2, 1e-5, 1e-9, 2 * IMAGES, False),  # what is quick once, at first, is not counted
+    ],
+)
+def test_a_gpu_is_asked_with_so_many_images_that_it_is_busy(monkeypatch, launch, image, warm, most, gained):
+    asked = []
+
+    def seconds(layer, x, *, bf16):
+        first = not asked or all(other[1] != bf16 for other in asked)
+        asked.append((len(x), bf16))
+        return max(launch, len(x) * image * (0.5 if bf16 else 1)) * (warm if first else 1)
+
+    monkeypatch.setattr(precisions, "_seconds", seconds)
+    gains.cache_clear()
+    assert gains(torch.device("meta")) is gained
+    assert max(count for count, _ in asked) == most
+    assert {count for count, bf16 in asked if bf16} == {most}
+
+
+def test_a_cpu_is_asked_with_few(monkeypatch):
+    asked = []
+    monkeypatch.setattr(precisions, "_seconds", lambda layer, x, *, bf16: asked.append((len(x), bf16)) or 1.0)
+    gains.cache_clear()
+    assert gains(torch.device("cpu")) is False
+    gains.cache_clear()
+    assert asked == [(IMAGES, False), (IMAGES, True)] * precisions.TRIES
+
+
+@pytest.mark.parametrize("error", [TrainingError("the loss exploded"), KeyboardInterrupt()])
+def test_what_ends_early_is_given_back_as_what_ends_well(monkeypatch, error):
+    """In the order of memory of a stack that is loaded, on the CPU; and torch is as it was."""
+    stack, flags = build("16x16x3/conv4x4x8(width=8)"), torch.backends.cudnn
+    before = flags.deterministic, flags.benchmark
+
+    def stepping(run, progress):
+        assert not all(parameter.is_contiguous() for parameter in stack.parameters())
+        assert (flags.deterministic, flags.benchmark) == (True, False)  # or convolutions on a GPU would not repeat
+        raise error
+
+    monkeypatch.setattr(flags, "benchmark", not before[1])
+    monkeypatch.setattr(loops._Run, "_step", stepping)
+    with pytest.raises(type(error)):
+        fit(stack, torch.rand(64, 3, 16, 16), steps=3, batch_size=8, progress=False)
+    assert all(parameter.is_contiguous() for parameter in stack.parameters())
+    assert not stack.training
+    assert (flags.deterministic, flags.benchmark) == (before[0], not before[1])
+
+
+@pytest.mark.parametrize("options", [{}, {"augment": "flip+shift2+rotate15", "views": 2, "codes": "moments"}])
+def test_a_default_device_of_the_users_changes_nothing(tmp_path, monkeypatch, options):
+    """``meta`` stands for a GPU that torch.set_default_device names: nothing of a run on a CPU is made there."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    spec, x = "8x8x1/conv4x4x3(width=4, blocks=1)+kl/fc4(hidden=[16])+wae_mmd(kernel=rbf)", blobs()
+    how = {"steps": 4, "batch_size": 16, "progress": False, **options}
+    plain = fit(build(spec), x, **how)
+    for name in ("from codes that are there", "from codes that are made"):
+        stack = build(spec)
+        with torch.device("meta"):
+            fit(stack, x, out=tmp_path / name, **how)
+        assert same(weights(stack), weights(plain))
+        shutil.rmtree(tmp_path / "cache")
 
 
 def test_no_pickle_is_written(tmp_path):

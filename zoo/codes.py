@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from zoo import cache, files, registry
+from zoo.arithmetic import in_full
 from zoo.errors import DataError, SpecError
 from zoo.posterior import Posterior, places
 
@@ -92,7 +93,7 @@ class Codes:
         """The codes at these places, float32 (B, *code); views and draws come from torch's global random state."""
         rows = index if self.places is None else self.places[index]
         if self.views > 1:
-            rows = rows + self.count * torch.randint(self.views, rows.shape)
+            rows = rows + self.count * torch.randint(self.views, rows.shape, device="cpu")
         mean = self.shards.take("mean", rows).float()
         if self.noise is None:
             return mean
@@ -163,6 +164,7 @@ class _Encoder:
     decided: dict[int, Tensor] = field(default_factory=dict)
 
     @torch.inference_mode()
+    @in_full()  # whoever reads the entry, in training or to measure, finds what it would have made itself
     def rows(self, wanted: range, tick: Callable[[int], None]) -> dict[str, Tensor]:
         """The codes of these rows: view after view, image after image."""
         count = len(self.images)

@@ -29,7 +29,7 @@ class View:
 
     size: Size
     before: Size | None = None
-    share: Tensor = field(default_factory=lambda: torch.ones(()), compare=False)
+    share: Tensor = field(default_factory=lambda: torch.ones((), device="cpu"), compare=False)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) of full size as they are shown: what is encoded, and what should come back."""

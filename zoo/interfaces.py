@@ -301,7 +301,7 @@ class Regularizer(Term):
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n codes from the prior, (n, *code), on the CPU; N(0, I) unless overridden."""
-        return torch.randn((n, *(self.place.code_shape or ())), generator=generator)
+        return torch.randn((n, *(self.place.code_shape or ())), generator=generator, device="cpu")
 
 
 class Reconstruction(Term):

@@ -139,7 +139,7 @@ class Level(nn.Module):
         self.trained.fill_(True)
         if any(type(term).draw is not Regularizer.draw for term in self.regularizers):
             return
-        mean, square, noise = (torch.zeros(self.shift.shape, dtype=torch.float64) for _ in range(3))
+        mean, square, noise = (torch.zeros(self.shift.shape, dtype=torch.float64, device="cpu") for _ in range(3))
         count = 0
         for posterior in posteriors:  # sums only: the codes of many inputs may not fit into memory
             z, size = posterior.mean.cpu().double(), len(posterior.mean)

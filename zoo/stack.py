@@ -149,7 +149,7 @@ class Stack(nn.Module):
         draw = self.sampler(label, generator)
         sizes = [min(AT_ONCE, n - start) for start in range(0, n, AT_ONCE)]
         batches = [self.decode(draw(size).to(self.device)) for size in sizes]
-        return torch.cat(batches) if batches else torch.empty(0, *self.input_shape)
+        return torch.cat(batches) if batches else torch.empty(0, *self.input_shape, device=self.device)
 
     @torch.inference_mode()
     def similar(self, x: Tensor, *, noise: bool = True, seed: int | None = None, draws: int = 1) -> Tensor:

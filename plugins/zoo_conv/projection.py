@@ -82,8 +82,9 @@ def principal_components(rows: Tensor, count: int) -> tuple[Tensor, Tensor, Tens
     centred = rows - mean
     rank = min(count, *rows.shape)
     if rows.shape[1] <= EXACT_UP_TO:
-        variances, basis = torch.linalg.eigh((centred.T @ centred).double() / len(rows))
-        variances, basis = variances.flip(0)[:rank].to(rows.dtype), basis.flip(1)[:, :rank].to(rows.dtype)
+        # in float64 on the CPU: not every GPU has it
+        variances, basis = torch.linalg.eigh((centred.T @ centred).cpu().double() / len(rows))
+        variances, basis = variances.flip(0)[:rank].to(rows), basis.flip(1)[:, :rank].to(rows)
     else:
         with seeded(0, rows.device):  # the method draws random directions; the same rows give the same components
             _, singular, basis = torch.svd_lowrank(centred, q=min(rank + 8, *rows.shape), niter=4)

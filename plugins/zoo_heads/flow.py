@@ -136,7 +136,7 @@ class Flow(Head):
             of = self.counts.to(device, torch.float)
             labels = torch.multinomial(of, n, replacement=True, generator=generator).to(where)
         x = torch.randn((n, *self.place.input_shape), generator=generator, device=device).to(where)
-        times = torch.linspace(0, 1, self.steps + 1).tolist()
+        times = torch.linspace(0, 1, self.steps + 1, device="cpu").tolist()
         velocity = self._velocity_of(labels, guidance)
         for t, after in pairwise(times):
             first = velocity(x, t)

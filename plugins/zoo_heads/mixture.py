@@ -90,7 +90,7 @@ class Mixture(Head):
                 raise TrainingError("mixture(classes=true) learns by class and got no labels: take data that has them")
             of = labels[: len(points)].cpu()
             owned = [(label, points[of == label]) for label in of.unique().tolist()]
-        self._fit(owned, seed=int(torch.randint(2**31, ())))
+        self._fit(owned, seed=int(torch.randint(2**31, (), device="cpu")))
 
     def _fit(self, owned: list[tuple[int, Tensor]], seed: int) -> None:
         """One mixture for every label's points, side by side in the buffers."""

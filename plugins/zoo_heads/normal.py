@@ -93,7 +93,7 @@ def covariance(residual: Tensor) -> Tensor:
     plain = residual.T @ residual / n
     squares, trace = plain.square().sum(), plain.trace()
     spread = (n + 1 - 2 / d) * (squares - trace**2 / d)  # 0 for one number, or when all directions are alike
-    shrinkage = ((1 - 2 / d) * squares + trace**2) / spread if spread > 0 else torch.ones(())
+    shrinkage = ((1 - 2 / d) * squares + trace**2) / spread if spread > 0 else torch.ones_like(trace)
     shrinkage = shrinkage.clamp(0, 1)
     shrunk = (1 - shrinkage) * plain
     shrunk.diagonal().add_(shrinkage * trace / d + JITTER)

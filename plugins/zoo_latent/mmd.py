@@ -143,6 +143,6 @@ def _bandwidth(qp: Tensor, qq: Tensor, *, detach: bool) -> Tensor:
     """The ((n^2 - n) / 2)-th largest squared distance of codes to draws plus that of codes to codes: about medians."""
     n = len(qq)
     half = max((n * n - n) // 2, 1)
-    bandwidth = sum(distances.flatten().sort(descending=True).values[half - 1] for distances in (qp, qq))
-    bandwidth = torch.as_tensor(bandwidth).clamp(min=torch.finfo(torch.float32).tiny)
+    to_draws, within = (distances.flatten().sort(descending=True).values[half - 1] for distances in (qp, qq))
+    bandwidth = (to_draws + within).clamp(min=torch.finfo(torch.float32).tiny)
     return bandwidth.detach() if detach else bandwidth

@@ -76,10 +76,10 @@ def reduced_rank(features: Tensor, patches: Tensor, code: int) -> tuple[Tensor, 
         code: numbers in between. Those beyond what there is to explain are zero both ways.
     """
     origin, mean = features.mean(0), patches.mean(0)
-    f, p = (features - origin).double(), (patches - mean).double()
+    f, p = (features - origin).cpu().double(), (patches - mean).cpu().double()  # not every GPU has float64
     variance = f.T @ f / len(f)
     ridge = RIDGE * variance.diagonal().mean().clamp_min(1e-12)
-    best = torch.linalg.solve(variance + ridge * torch.eye(len(variance)).to(f), f.T @ p / len(f))
+    best = torch.linalg.solve(variance + ridge * torch.eye(len(variance), device="cpu").to(f), f.T @ p / len(f))
     explained, basis = torch.linalg.eigh(best.T @ variance @ best)
     rank = min(code, *best.shape)
     explained, basis = explained.flip(0)[:rank], basis.flip(1)[:, :rank]

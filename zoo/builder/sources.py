@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from zoo import files, registry
 from zoo.errors import FileError
@@ -36,7 +36,7 @@ def locate(text: str | Path) -> Source:
         RegistryError: registry.json has no stage of that name.
         FileError: what is there is not what registry.json says.
     """
-    name = str(text)
+    name = text.as_posix() if isinstance(text, PurePath) else str(text)  # on Windows a path turns the slashes of a name
     if name.startswith(HUB):
         return _pulled(name)
     if _PUBLISHED.fullmatch(name) and not files.exists(Path(text)):

@@ -84,7 +84,7 @@ class Shards:
         counts = part.bincount(minlength=len(self.parts)).tolist()
         rows = (index % self.rows[0])[order].split(counts)
         found = [held[name].index_select(0, some) for held, some in zip(self.parts, rows, strict=True) if len(some)]
-        picked = torch.empty((len(index), *self.shape(name)), dtype=self.types[name])
+        picked = torch.empty((len(index), *self.shape(name)), dtype=self.types[name], device="cpu")
         if found:
             picked[order] = torch.cat(found).to(picked.dtype)
         return picked

@@ -65,9 +65,11 @@ def demo(out: Path, *, fresh: bool) -> None:
 
 
 def _run(out: Path) -> None:
+    from accelerate.state import PartialState
+
     from zoo import evaluation, files, pictures
 
-    stack = _trained(out)
+    stack = _trained(out).to(PartialState().device)
     click.echo("Measuring and drawing.", err=True)
     files.write_report(out, evaluation.evaluate(stack, DATA, progress=True))
     pictures.draw(stack, DATA, out)

@@ -67,22 +67,22 @@ class Augmentation:
 
         Where they are turned as well there is a fourth number, of degrees.
         """
-        mirrored = torch.randint(0, 1 + self.flip, (count, 1), generator=generator)
-        moved = torch.randint(-self.shift, self.shift + 1, (count, 2), generator=generator)
+        mirrored = torch.randint(0, 1 + self.flip, (count, 1), generator=generator, device="cpu")
+        moved = torch.randint(-self.shift, self.shift + 1, (count, 2), generator=generator, device="cpu")
         if not self.rotate:  # then nothing is drawn for it, and views are what they were before it was there
             return torch.cat([mirrored, moved], 1)
-        turned = torch.randint(-self.rotate, self.rotate + 1, (count, 1), generator=generator)
+        turned = torch.randint(-self.rotate, self.rotate + 1, (count, 1), generator=generator, device="cpu")
         return torch.cat([mirrored, moved, turned], 1)
 
     def apply(self, x: Tensor, decisions: Tensor) -> Tensor:
         """The views (B, C, H, W) of images that these decisions make, (B, 3), or (B, 4) with degrees."""
         height, width = x.shape[-2:]
         mirrored, down, right, *turned = decisions.unbind(1)
-        rows = _reflected(torch.arange(height) - down[:, None], height)
-        columns = _reflected(torch.arange(width) - right[:, None], width)
+        rows = _reflected(torch.arange(height, device="cpu") - down[:, None], height)
+        columns = _reflected(torch.arange(width, device="cpu") - right[:, None], width)
         columns = torch.where(mirrored.bool()[:, None], width - 1 - columns, columns)
-        image = torch.arange(len(x))[:, None, None, None]
-        channel = torch.arange(x.shape[1])[:, None, None]
+        image = torch.arange(len(x), device="cpu")[:, None, None, None]
+        channel = torch.arange(x.shape[1], device="cpu")[:, None, None]
         views = x[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
         return _turned(views, turned[0]) if turned else views
 

@@ -30,5 +30,5 @@ def read_sample(shape: Shape, *, split: str) -> Images:
         pixels = np.asarray(sheet)
     rows, columns = pixels.shape[0] // SIDE, pixels.shape[1] // SIDE
     tiles = pixels.reshape(rows, SIDE, columns, SIDE).swapaxes(1, 2).reshape(-1, SIDE, SIDE)
-    labels = torch.tensor([int(digit) for digit in index[split]["labels"]])
+    labels = torch.tensor([int(digit) for digit in index[split]["labels"]], device="cpu")
     return replace(read_array(tiles, shape, name="sample"), labels=labels, classes=tuple(index["classes"]), split=split)

@@ -36,7 +36,7 @@ def read_folder(folder: Path, shape: Shape, *, split: str, strict: bool, name: s
     read = gather(origin, lambda: _key(folder, listing, shape, name))
     return Images(
         read.store,
-        labels=None if listing.labels is None else torch.tensor(read.of(listing.labels)),
+        labels=None if listing.labels is None else torch.tensor(read.of(listing.labels), device="cpu"),
         classes=listing.classes,
         name=name,
         split=listing.split,

@@ -116,7 +116,7 @@ class Origin:
     def rows(self, places: range, bar: Any, *, pixels: bool) -> dict[str, Tensor]:
         """The rows of a cache's entry: whether an image can be read, its sha256, and its pixels if those are kept."""
         read = self.read(places, bar)
-        readable = torch.tensor([place not in self.failures for place in places])
+        readable = torch.tensor([place not in self.failures for place in places], device="cpu")
         rows = {"readable": readable, "sha256": digests_of(read)}
         return rows | ({"pixels": torch.from_numpy(read)} if pixels else {})
 
@@ -188,7 +188,8 @@ def _readable(origin: Origin, store: Store) -> Gathered:
         "%s: left out %d of %d images that cannot be read: %s%s",
         origin.source, len(skipped), len(store), "; ".join(skipped[:NAMED]), more,
     )  # fmt: skip
-    places = torch.tensor([place for place in range(len(store)) if place not in failures], dtype=torch.long)
+    sound = [place for place in range(len(store)) if place not in failures]
+    places = torch.tensor(sound, dtype=torch.long, device="cpu")
     return Gathered(store, places, skipped)
 
 

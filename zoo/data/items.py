@@ -55,7 +55,7 @@ def labels_of(targets: Sequence[Any]) -> Tensor | None:
     """Whole numbers from 0 up as int64 (N,), None where any of them is something else."""
     whole = [_whole(target) for target in targets]
     known = [value for value in whole if value is not None]
-    return torch.tensor(known, dtype=torch.int64) if len(known) == len(whole) else None
+    return torch.tensor(known, dtype=torch.int64, device="cpu") if len(known) == len(whole) else None
 
 
 def _count(items: Any, name: str) -> int:

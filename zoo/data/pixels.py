@@ -69,7 +69,7 @@ class Images:
         """All of the images at once, in memory: uint8 (N, C, H, W)."""
         if isinstance(self._store, Resident) and self.places is None:
             return self._store.pixels
-        return self.take(torch.arange(len(self)))
+        return self.take(torch.arange(len(self), device="cpu"))
 
     @property
     def digests(self) -> Tensor:
@@ -89,7 +89,7 @@ class Images:
         labels = None if self.labels is None else self.labels[index]
         files = self.files
         if files is not None:
-            files = tuple(files[place] for place in torch.arange(len(self))[index].tolist())
+            files = tuple(files[place] for place in torch.arange(len(self), device="cpu")[index].tolist())
         return replace(self, labels=labels, files=files, places=self._rows(index))
 
     def held_out(self, count: float, seed: int) -> tuple[Images, Images]:
@@ -114,7 +114,7 @@ class Images:
         number = int(count) if count >= 1 else max(1, round(count * len(self)))
         if not 0 < number < len(self) or count <= 0:
             raise DataError(f"{self.name}: cannot hold out {count} of {len(self)} images")
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed), device="cpu")
         return order[number:].sort().values, order[:number].sort().values
 
     def fold(self, number: int, of: int, *, seed: int) -> tuple[Tensor, Tensor]:
@@ -126,7 +126,7 @@ class Images:
         Raises:
             DataError: there are not so many parts, or not so many images of some class.
         """
-        labels = torch.zeros(len(self), dtype=torch.long) if self.labels is None else self.labels
+        labels = torch.zeros(len(self), dtype=torch.long, device="cpu") if self.labels is None else self.labels
         rarest = int(labels.unique(return_counts=True)[1].min())
         if not 1 <= number <= of or of < 2 or rarest < of:
             raise DataError(
@@ -155,5 +155,5 @@ class Images:
         if self.places is not None:
             return self.places[index]
         if isinstance(index, slice) or index.dtype == torch.bool:
-            return torch.arange(len(self._store))[index]
+            return torch.arange(len(self._store), device="cpu")[index]
         return index

@@ -56,7 +56,7 @@ def image(source: str, shape: Sequence[int]) -> Images:
         raise
     except Exception as error:  # Pillow's parsers raise anything
         raise DataError(f"{source}: {why(error)}") from error
-    return Images(torch.tensor(pixels)[None], name=source, files=(path.name,))
+    return Images(torch.tensor(pixels, device="cpu")[None], name=source, files=(path.name,))
 
 
 def named(data: str, shown: Images) -> list[str]:
@@ -85,6 +85,6 @@ def _numbered(data: str, number: int, shape: Sequence[int]) -> Images:
     whole = images(data, shape, split="all")
     if number >= len(whole):
         raise DataError(f"{data}:{number}: {data} has images 0 to {len(whole) - 1}")
-    one = whole.subset(torch.tensor([number]))
+    one = whole.subset(torch.tensor([number], device="cpu"))
     name = f"{data}:{number}" if one.files is None else (Path(data) / one.files[0]).as_posix()
     return Images(one.pixels, labels=one.labels, classes=one.classes, name=name, files=one.files)

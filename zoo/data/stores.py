@@ -164,7 +164,7 @@ class Joined:
 
     def take(self, index: Tensor) -> Tensor:
         """The images at these places."""
-        pixels = torch.empty((len(index), *self.shape), dtype=torch.uint8)
+        pixels = torch.empty((len(index), *self.shape), dtype=torch.uint8, device="cpu")
         later = index >= len(self.first)
         pixels[~later] = self.first.take(index[~later])
         pixels[later] = self.second.take(index[later] - len(self.first))

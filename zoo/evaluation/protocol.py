@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from zoo import files
+from zoo.arithmetic import in_full
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,18 +71,11 @@ def overlap(train: Images, test: Images) -> int:
 def measuring(stack: Stack) -> Iterator[None]:
     """No gradients, eval mode, no autocast, full precision; modes and precision are put back afterwards."""
     modes = [(module, module.training) for module in stack.modules()]
-    products = torch.get_float32_matmul_precision()  # cuDNN's flags say nothing of matrix products
     stack.eval()
-    torch.set_float32_matmul_precision("highest")
     try:
-        with (
-            torch.inference_mode(),
-            torch.autocast(stack.device.type, enabled=False),
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-        ):
+        with torch.inference_mode(), torch.autocast(stack.device.type, enabled=False), in_full():
             yield
     finally:
-        torch.set_float32_matmul_precision(products)
         for module, mode in modes:
             module.training = mode
 

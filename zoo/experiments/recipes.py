@@ -163,7 +163,7 @@ def _check_fields(tree: dict[str, Any], known: dict[str, type], where: str) -> N
             raise RecipeError(f"{where}: there is no field {field!r}; {nearest(field, known)}")
         if not isinstance(value, known[field]):
             raise RecipeError(f"{where}: {field} is {value!r:.80}, not {_KINDS[known[field]]}")
-        for name, words in dict(value if field in WORDS else {}).items():
+        for name, words in value.items() if isinstance(value, dict) and field in WORDS else ():
             if not isinstance(words, str):
                 raise RecipeError(f"{where}: {field}: {name} is {words!r:.80}, not {_KINDS[str]}")
 

@@ -48,6 +48,10 @@ class Checkpoint:
         """Add tensors under a prefix."""
         self.tensors.update({f"{prefix}/{name}": tensor for name, tensor in tensors.items()})
 
+    def let_go(self) -> None:
+        """Forget the tensors: Windows neither replaces nor removes a file while any of it is mapped into memory."""
+        self.tensors.clear()
+
 
 class Shelf:
     """The checkpoints of a run: the last two, and the best of the course under way.

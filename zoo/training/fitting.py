@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from zoo import builder, files
+from zoo.arithmetic import repeatable
 from zoo.cache.folder import held_if_free, is_read_only
 from zoo.data import images
 from zoo.errors import FileError, TrainingError
@@ -167,16 +168,18 @@ def find_lr(
     check_labels(stack, asked, [train])
     material = Material.of(train, None, seed=asked.seed)
     device, modes = stack.device, {module: module.training for module in stack.modules()}
-    with ExitStack() as closing:
-        where = Path(closing.enter_context(tempfile.TemporaryDirectory()))
-        run = Run([stack], None, asked, where, material, lasting=False, visible=progress)
-        closing.enter_context(randomness.apart(run.accelerator.device, asked.seed % 2**32))
-        run.interrupt = closing.enter_context(listening())
-        found = run.look(steps=steps, span=span)
-    stack.to(device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    for module, training in modes.items():
-        module.training = training
-    return found
+    try:
+        with ExitStack() as closing:
+            where = Path(closing.enter_context(tempfile.TemporaryDirectory()))
+            run = Run([stack], None, asked, where, material, lasting=False, visible=progress)
+            closing.enter_context(randomness.apart(run.accelerator.device, asked.seed % 2**32))
+            closing.enter_context(repeatable())
+            run.interrupt = closing.enter_context(listening())
+            return run.look(steps=steps, span=span)
+    finally:
+        stack.to(device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        for module, training in modes.items():
+            module.training = training
 
 
 def _carry_out(
@@ -195,6 +198,7 @@ def _carry_out(
         if run.lasting and run.accelerator.is_main_process:
             closing.enter_context(_alone_in(where))
         closing.enter_context(randomness.apart(run.accelerator.device, options.seed % 2**32))
+        closing.enter_context(repeatable())
         run.interrupt = closing.enter_context(listening())
         run.go(resume)
 

@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils.random import set_seed
 
 from zoo.layout import channels_last
 from zoo.phases import Moment
@@ -109,11 +108,11 @@ class _Run:
         self.seeds = [zlib.crc32(f"{seed}/{course.number}".encode()) for seed in seeds]
         self.order = Order(len(course.source), self.batch_size, self.seeds, self.processes)
         for place, (member, seed) in enumerate(zip(course.learner.members, self.seeds, strict=True)):
-            set_seed(seed)
+            randomness.reseed(seed, self.device)
             if resumed is None and course.opens:
                 self._prepare(member)
             if not self.processes.first:
-                set_seed(self._seed_apart(seed))
+                randomness.reseed(self._seed_apart(seed), self.device)
             course.learner.begin(place, self.device)
         channels_last(course.learner, self.device)
         self.processes.same(course.learner)
@@ -251,9 +250,9 @@ class _Run:
         In random order, as sets of images often lie class by class: whoever takes the first of them has some of all.
         """
         source = self.course.source
-        one = source.batch(torch.zeros(1, dtype=torch.long)).numel()
+        one = source.batch(torch.zeros(1, dtype=torch.long, device="cpu")).numel()
         count = max(1, min(len(source), PREPARED_ELEMENTS // one))
-        index = torch.randperm(len(source))[:count]
+        index = torch.randperm(len(source), device="cpu")[:count]
         learner.prepare(source.batch(index).to(self.loop.stack.device), self._labels(index))
 
     def _choose_precision(self) -> bool:
@@ -349,7 +348,8 @@ class _Run:
             randomness.restore(states, self.device)
             self.course.learner.put_random(states)
         else:  # of a run with fewer processes, or one that was left alone
-            set_seed(self._seed_apart(self.seeds[0]))
+            randomness.reseed(self._seed_apart(self.seeds[0]), self.device)
+        saved.let_go()
 
     def _players(self) -> list[Any]:
         return [player for player in (self.stage, *self.critics) if player is not None]

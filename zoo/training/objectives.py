@@ -351,7 +351,7 @@ def encoded(stack: Stack, images: Tensor, levels: int) -> Tensor:
 
 def few(sample: Tensor) -> Tensor:
     """Those of a sample at which sensitivity is measured."""
-    return sample[torch.linspace(0, len(sample) - 1, min(len(sample), PROBED)).long()]
+    return sample[torch.linspace(0, len(sample) - 1, min(len(sample), PROBED), device="cpu").long()]
 
 
 def elements(x: Tensor) -> int:

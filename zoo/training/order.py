@@ -44,4 +44,4 @@ class Order:
 
 def shuffled(count: int, seed: str) -> Tensor:
     """The numbers below ``count`` in the order that follows from a text."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(zlib.crc32(seed.encode())))
+    return torch.randperm(count, generator=torch.Generator().manual_seed(zlib.crc32(seed.encode())), device="cpu")

@@ -89,7 +89,9 @@ class Player:
         """The optimiser's tensors, by parameter number and name."""
         state = self.optimizer.state_dict()["state"]
         return {
-            f"{number}.{key}": torch.as_tensor(value) for number, own in state.items() for key, value in own.items()
+            f"{number}.{key}": torch.as_tensor(value, device="cpu")
+            for number, own in state.items()
+            for key, value in own.items()
         }
 
     def load(self, tensors: dict[str, Tensor]) -> None:
@@ -101,9 +103,9 @@ class Player:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         for parameter, own in self.optimizer.state.items():
             for key, value in own.items():
-                if value.shape == parameter.shape:
-                    # Fused kernels walk memory: the state must lie as its parameter does, channels-last say.
-                    own[key] = torch.empty_like(parameter).copy_(value)
+                # Fused kernels walk memory: the state must lie as its parameter does, channels-last say.
+                same = value.shape == parameter.shape
+                own[key] = torch.empty_like(parameter).copy_(value) if same else value.clone()
 
 
 def players(course: Course, options: Options, processes: Processes) -> tuple[Player | None, list[Player]]:

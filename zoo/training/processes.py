@@ -124,14 +124,35 @@ def several_on_cpus() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
 
 
+def check_gpus(device: torch.device) -> None:
+    """Refuse more processes on a machine than it has GPUs: two that share one cannot exchange anything.
+
+    Args:
+        device: of this process.
+
+    Raises:
+        TrainingError: there are more.
+    """
+    processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if device.type == "cuda" and processes > gpus > 0:
+        raise TrainingError(
+            f"{processes} processes on a machine with {gpus} {'GPU' if gpus == 1 else 'GPUs'}, and each takes one of "
+            f"its own: start {gpus} at most (--nproc_per_node), or hide the GPUs (CUDA_VISIBLE_DEVICES=) and all train "
+            "on the CPU"
+        )
+
+
 @contextmanager
 def _in_touch() -> Iterator[None]:
     try:
         yield
+    except torch.OutOfMemoryError:  # a RuntimeError too, and this process's own
+        raise
     except RuntimeError as error:  # what torch.distributed raises when the other end of a connection is gone
+        cause = str(error).strip().partition("\n")[0]
         raise LostProcessError(
             "another process of this run has ended, which is why this one ends: look at what that one said. "
-            "What was saved can be resumed (--resume), with as many processes or another number"
+            f"What was saved can be resumed (--resume), with as many processes or another number ({cause})"
         ) from error
 
 

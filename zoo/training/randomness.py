@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from accelerate.utils.random import set_seed
+
+from zoo import seeding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,11 +23,18 @@ NUMPY = "MT19937"
 def apart(device: torch.device, seed: int) -> Iterator[None]:
     """Random numbers from a seed while this lasts; afterwards every state is what it was before."""
     before = state(device)
-    set_seed(seed)
+    reseed(seed, device)
     try:
         yield
     finally:
         restore(before, device)
+
+
+def reseed(seed: int, device: torch.device) -> None:
+    """Have all of them follow from a seed; of several GPUs only this one's, as the others' are not put back."""
+    random.seed(seed)
+    np.random.seed(seed)
+    seeding.reseed(seed, device)
 
 
 def state(device: torch.device) -> dict[str, Tensor]:
@@ -36,13 +44,11 @@ def state(device: torch.device) -> dict[str, Tensor]:
     states = {
         "torch": torch.get_rng_state(),
         "numpy": torch.from_numpy(np.asarray(keys, dtype=np.int64)),
-        "numpy.rest": torch.tensor([place, spare, value], dtype=torch.float64),
-        "python": torch.tensor(words),
-        "python.rest": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64),
+        "numpy.rest": torch.tensor([place, spare, value], dtype=torch.float64, device="cpu"),
+        "python": torch.tensor(words, device="cpu"),
+        "python.rest": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64, device="cpu"),
     }
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
+    return states | {own.type: seeding.state(own) for own in seeding.accelerators(device)}
 
 
 def restore(states: dict[str, Tensor], device: torch.device) -> None:
@@ -53,5 +59,6 @@ def restore(states: dict[str, Tensor], device: torch.device) -> None:
     np.random.set_state((NUMPY, keys, int(place), int(spare), value))
     gauss = states["python.rest"].tolist()
     random.setstate((3, tuple(states["python"].tolist()), gauss[0] if gauss else None))
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"], device)
+    for own in seeding.accelerators(device):
+        if own.type in states:  # not in those of a run that began on another device
+            seeding.put_state(states[own.type], own)

@@ -26,7 +26,12 @@ RATES = "learning_rates"
 
 
 def describe(
-    stacks: Sequence[Stack], options: Options, material: Material, members: Members | None = None
+    stacks: Sequence[Stack],
+    options: Options,
+    material: Material,
+    members: Members | None = None,
+    *,
+    device: torch.device,
 ) -> dict[str, Any]:
     """Everything that decides about the numbers of a run, JSON-ready."""
     stack = stacks[0]
@@ -46,6 +51,7 @@ def describe(
             "torch": version("torch"),
             "threads": torch.get_num_threads(),
             "machine": platform.machine(),
+            "device": _named_device(device),
         },
     }
 
@@ -99,10 +105,11 @@ def compare(
             f"{folder} holds another run, which cannot be resumed as this one: {'; '.join(differing)}. Repeat what "
             "it was given, or begin in another folder"
         )
+    earlier = {"device": now["setting"]["device"], **then["setting"]}  # at first the device was not written down
     changed = [
-        f"{name} {then['setting'].get(name)} then, {value} now"
+        f"{name} {earlier.get(name)} then, {value} now"
         for name, value in now["setting"].items()
-        if then["setting"].get(name) != value
+        if earlier.get(name) != value
     ]
     if changed:
         warn(f"resumed under another setting ({'; '.join(changed)}): the numbers may differ in their last digits")
@@ -116,6 +123,11 @@ def _flat(run: dict[str, Any]) -> dict[str, Any]:
     }
     brought = [str(digest)[:12] for digest in run.get("brought", [])]
     return {"spec": run["spec"], "levels": run["levels"], "brought levels": brought, **images}
+
+
+def _named_device(device: torch.device) -> str:
+    """Its kind, and which GPU it is."""
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
 
 
 def _named(images: Images) -> dict[str, Any]:

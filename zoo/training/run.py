@@ -19,7 +19,7 @@ from zoo.training.loop import Loop
 from zoo.training.members import Members, Stacks
 from zoo.training.options import AUTO
 from zoo.training.plan import Plan
-from zoo.training.processes import Processes, several_on_cpus
+from zoo.training.processes import Processes, check_gpus, several_on_cpus
 from zoo.training.progress import Reporter, trackers
 from zoo.training.rates import Sweep, can_be_swept, sweep
 from zoo.training.schedules import Spent
@@ -69,6 +69,7 @@ class Run:
         self.accelerator = Accelerator(
             cpu=several_on_cpus(), log_with=[*trackers(lasting=lasting)] or None, project_dir=where / "logs"
         )
+        check_gpus(self.accelerator.device)
         self.reporter = Reporter(where if lasting else None, self.accelerator, visible=visible)
         self.shelf = Shelf(where / "checkpoints") if lasting else None
         self.processes = Processes.of(self.accelerator)
@@ -92,11 +93,14 @@ class Run:
         if self.processes.first:
             self.where.mkdir(parents=True, exist_ok=True)
             files.sweep(self.where)
-        with growing(self.stack, self.options.progressive) as self.growing:
-            self.processes.same(self.whole)
-            self._learn(self._resumed(resume))
-        # As a stack that is loaded lies: what was trained then computes bit for bit what is loaded of it later.
-        self.whole.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+        try:
+            with growing(self.stack, self.options.progressive) as self.growing:
+                self._place()
+                self.processes.same(self.whole)
+                self._learn(self._resumed(resume))
+        finally:
+            # As a stack that is loaded lies: what was trained then computes bit for bit what is loaded of it later.
+            self.whole.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
         if self.lasting:
             for tracker in self.accelerator.trackers:  # not end_training, after which no other stack could be trained
                 tracker.finish()
@@ -105,15 +109,21 @@ class Run:
                 stack.save(folder)
         self.processes.wait()  # what comes next may load it, in all of them
 
+    def _place(self) -> None:
+        """Put all of it where it is trained, and in the order of memory that it has there.
+
+        Before anything else: nothing that lies on a CPU can be sent between GPUs. And not level by level as they are
+        trained: a level that was trained by a process before this one has to lie in memory as it did there, or its
+        convolutions round otherwise.
+        """
+        channels_last(self.whole, self.accelerator.device)
+
     def _learn(self, saved: Checkpoint | None) -> None:
         """The courses, from where a checkpoint stands."""
         for stack in self.stacks:
             stack.report = None  # it tells of the weights that came in
         if self.lasting:
             self.accelerator.init_trackers("tensorboard")
-        # From the start, and not level by level as they are trained: a level that was trained by a process before this
-        # one has to lie in memory as it did there, or its convolutions round otherwise.
-        channels_last(self.whole, self.accelerator.device)
         loop = self._loop()
         if saved is not None:
             loop.spent = Spent(**saved.facts["spent"])
@@ -156,7 +166,7 @@ class Run:
 
     def look(self, **how: Any) -> Sweep:
         """Sweep the first course of the plan that can be."""
-        channels_last(self.whole, self.accelerator.device)
+        self._place()
         loop = self._loop()
         for number, prepare in enumerate(self._plan()):
             course = prepare(number)
@@ -201,14 +211,15 @@ class Run:
         """Bring a finished level's codes to unit scale."""
         level, kept = stack.level(number), self.material.kept
         size = torch.Size(level.code_shape).numel()
-        order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(seed), device="cpu")
         few = kept.subset(order[: max(2, min(len(kept), FINISHED_ELEMENTS // size))])
         batches = (few.batch(slice(start, start + 250)) for start in range(0, len(few), 250))
         level.finish(stack.posterior(x.to(stack.device), number) for x in batches)
 
     def _resumed(self, resume: bool | str) -> Checkpoint | None:
         """The checkpoint to go on from, put into the stack; None where there is none yet."""
-        now = records.describe(self.stacks, self.options, self.material, self.members)
+        device = self.accelerator.device
+        now = records.describe(self.stacks, self.options, self.material, self.members, device=device)
         if not resume:
             if self.shelf is not None and self.shelf.begun:
                 raise TrainingError(f"{self.where} holds a run already: resume it (--resume), or choose another folder")
@@ -241,6 +252,8 @@ class Run:
             if self.shelf is not None:
                 self.shelf.forget_after(saved)
             self.reporter.cut(0 if saved is None else saved.facts["history"])  # what the run will write again
+        if saved is not None and saved.finished:
+            saved.let_go()  # of a course under way the loop still wants more
         return saved
 
     def _saved(self, resume: bool | str) -> Checkpoint | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from zoo import seeding
 from zoo.errors import TrainingError
 from zoo.training.draws import Given, Recorded
 from zoo.training.objectives import Learner, Losses
@@ -93,8 +94,7 @@ class Together(Learner):
         """What the members draw in this pass: each from its own generator, as it would have alone."""
         if x.shape not in self.calls:
             state = {name: rows[0].detach().clone() for name, rows in self.stacked.items()}
-            devices = [x.device] if x.device.type == "cuda" else []
-            with torch.random.fork_rng(devices), torch.no_grad(), Recorded() as recorded:
+            with seeding.forked(x.device), torch.no_grad(), Recorded() as recorded:
                 functional_call(self.members[0], state, (x[0],))
             self.calls[x.shape] = recorded.calls
         drawn = [
@@ -104,16 +104,16 @@ class Together(Learner):
         return tuple(torch.stack(draws) for draws in zip(*drawn, strict=True))
 
     def begin(self, place: int, device: torch.device) -> None:
-        generator = torch.Generator(device)
-        state = torch.get_rng_state() if device.type == "cpu" else torch.cuda.get_rng_state(device)
-        self.generators[place] = generator.set_state(state)
+        self.generators[place] = torch.Generator(device).set_state(seeding.state(device))
 
     def random(self) -> dict[str, Tensor]:
         return {f"member.{place}": generator.get_state() for place, generator in self.generators.items()}
 
     def put_random(self, states: dict[str, Tensor]) -> None:
         for place, generator in self.generators.items():
-            generator.set_state(states[f"member.{place}"])
+            state = states[f"member.{place}"]
+            if state.shape == generator.get_state().shape:  # or it is of a run that began on another kind of device
+                generator.set_state(state)
 
     def advance(self, moment: Moment) -> None:
         for member in self.members:

@@ -95,7 +95,7 @@ class Validation:
         """Continue from saved ``facts`` and ``weights``."""
         self.yardstick, self.curve, self.first = facts["yardstick"], facts["curve"], facts.get("first", [])
         self.best = [
-            (loss, {name: weights[name] for name in self.average.state(member)})
+            (loss, _cloned({name: weights[name] for name in self.average.state(member)}))
             for member, loss in zip(self.course.learner.members, facts["best_losses"], strict=False)
         ]
 

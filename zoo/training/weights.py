@@ -37,7 +37,7 @@ class Weights(nn.Module):
         self.changing = {name: term for name, term in terms.items() if all_change or _changes(term)}
         self.fixed = {name: term.weight for name, term in terms.items() if name not in self.changing}
         whole = [float(term.weight_at(END)) for term in self.changing.values()]
-        self.register_buffer("now", torch.tensor(whole), persistent=False)
+        self.register_buffer("now", torch.tensor(whole, device="cpu"), persistent=False)
 
     @torch.no_grad()
     def set(self, moment: Moment) -> None:
