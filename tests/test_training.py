@@ -536,6 +536,19 @@ def test_a_budget_of_time_is_for_learning(tmp_path, monkeypatch):
     assert 5 <= len(looks) <= 22
 
 
+def test_frozen_levels_are_as_they_are_in_whatever_mode_they_come(tmp_path):
+    """Statistics of their batch norms neither move nor count a batch of the images that are encoded."""
+    train("8x8x1/conv4x4x3(width=4, norm=batch)", steps=2, out=tmp_path)
+    found = []
+    for mode in (False, True):
+        stack = build(f"folder({json.dumps(str(tmp_path))})/fc2(hidden=[4])").train(mode)
+        below = {name: value.clone() for name, value in stack.level(1).state_dict().items()}
+        fit(stack, blobs(), steps=2, progress=False)
+        assert all(torch.equal(below[name], value) for name, value in stack.level(1).state_dict().items())
+        found.append(stack.level(2).state_dict())
+    assert all(torch.equal(found[0][name], value) for name, value in found[1].items())
+
+
 def test_a_stack_with_batch_norms_is_the_one_that_was_best(tmp_path, monkeypatch):
     """However far statistics and weights went afterwards, what comes back has the loss that was the least."""
     monkeypatch.setattr("zoo.training.looks.VALIDATIONS", 10)

@@ -110,13 +110,13 @@ class Run:
         self.processes.wait()  # what comes next may load it, in all of them
 
     def _place(self) -> None:
-        """Put all of it where it is trained, and in the order of memory that it has there.
+        """Put all of it where it is trained, in the order of memory that it has there; what learns goes to train mode.
 
         Before anything else: nothing that lies on a CPU can be sent between GPUs. And not level by level as they are
         trained: a level that was trained by a process before this one has to lie in memory as it did there, or its
         convolutions round otherwise.
         """
-        channels_last(self.whole, self.accelerator.device)
+        channels_last(self.whole.eval(), self.accelerator.device)
 
     def _learn(self, saved: Checkpoint | None) -> None:
         """The courses, from where a checkpoint stands."""
