@@ -215,7 +215,8 @@ def _check_as_trained(trial: _Trial) -> None:
             stage.prepare(trial.x(16).to(device))
         disturb(stage)
         with during(trial.part, f"a step{note}"):
-            x_hat = stage.decode(stage.encode(laid(trial.x(), device)).sample())
+            x = laid(trial.x(), device).requires_grad_()  # a stage that learns nothing has a step too, on its input
+            x_hat = stage.decode(stage.encode(x).sample())
             torch.autograd.backward((x_hat * torch.randn_like(x_hat)).sum())
         _require_maps(trial, stage.eval(), trial.x(2).to(device), note=note)
 
