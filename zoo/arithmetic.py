@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,7 +18,8 @@ def in_full() -> Iterator[None]:
     What is kept for others, who may compute with other settings, is computed so. These settings are asked one by one:
     the older ones, which stand for several, cannot be read where somebody has set one of them.
     """
-    settings = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+    cudnn: Any = torch.backends.cudnn  # which puts itself in its module's place, so that types are not known
+    settings: list[Any] = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]
     before = [each.fp32_precision for each in settings]
     try:
         for each in settings:
