@@ -18,14 +18,8 @@ def in_full() -> Iterator[None]:
     What is kept for others, who may compute with other settings, is computed so. These settings are asked one by one:
     the older ones, which stand for several, cannot be read where somebody has set one of them.
     """
-    backends: Any = torch.backends
-    settings = (
-        backends.cuda.matmul,
-        backends.cudnn.conv,
-        backends.cudnn.rnn,
-        backends.mkldnn.matmul,
-        backends.mkldnn.conv,
-    )
+    own: Any = torch.backends  # which puts things in its modules' places, so that types are not known
+    settings = own.cuda.matmul, own.cudnn.conv, own.cudnn.rnn, own.mkldnn.matmul, own.mkldnn.conv
     before = [each.fp32_precision for each in settings]
     try:
         for each in settings:

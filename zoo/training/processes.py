@@ -133,8 +133,9 @@ def check_gpus(device: torch.device) -> None:
     Raises:
         TrainingError: there are more.
     """
-    processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
-    if device.type == "cuda" and processes > gpus > 0:
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    gpus = torch.cuda.device_count() if device.type == "cuda" else 0
+    if processes > gpus > 0:
         raise TrainingError(
             f"{processes} processes on a machine with {gpus} {'GPU' if gpus == 1 else 'GPUs'}, and each takes one of "
             f"its own: start {gpus} at most (--nproc_per_node), or hide the GPUs (CUDA_VISIBLE_DEVICES=) and all train "
