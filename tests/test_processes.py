@@ -290,16 +290,16 @@ def test_more_processes_than_images_are_refused(monkeypatch):
 
 def test_a_stack_is_where_it_is_trained_before_any_of_it_travels(monkeypatch):
     """Between GPUs nothing travels that lies on a CPU."""
-    move, happened = Stack.to, []
+    place, happened = runs.channels_last, []
 
-    def moving(stack, *where, **how):
-        happened.append(("moved", *where))
-        return move(stack, *where, **how)
+    def placed(module, device):
+        happened.append(("placed", type(module), device))
+        place(module, device)
 
-    monkeypatch.setattr(Stack, "to", moving)
+    monkeypatch.setattr(runs, "channels_last", placed)
     monkeypatch.setattr(Processes, "same", lambda processes, module: happened.append(("sent", type(module))))
     fit(build("8x8x1/fc2"), torch.rand(20, 1, 8, 8), steps=1, batch_size=16, progress=False)
-    assert happened[:2] == [("moved", torch.device("cpu")), ("sent", Stack)]
+    assert happened[:2] == [("placed", Stack, torch.device("cpu")), ("sent", Stack)]
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):
