@@ -28,6 +28,7 @@ ALWAYS: dict[str, type] = {"images": int, "held_out": int, "tested": int, "quick
 """Settings that every experiment takes."""
 OPTIONAL = "again", "sweep", "code", "options", "classes"
 """Settings that an experiment does without."""
+KINDS = {str: "a text", int: "a number", float: "a number", bool: "true or false", list: "a list", dict: "a table"}
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def check_form(recipe: Recipe) -> None:
         if key not in known:
             raise RecipeError(f"{recipe.name}: there is no setting {key!r}; {nearest(key, known)}")
         if not _alike(value, known[key]):
-            raise RecipeError(f"{recipe.name}: the setting {key} is {value!r:.80}, not {_KINDS[known[key]]}")
+            raise RecipeError(f"{recipe.name}: the setting {key} is {value!r:.80}, not {KINDS[known[key]]}")
 
 
 def check_files(recipe: Recipe, given: Mapping[str, Path]) -> None:
@@ -162,10 +163,10 @@ def _check_fields(tree: dict[str, Any], known: dict[str, type], where: str) -> N
         if field not in known:
             raise RecipeError(f"{where}: there is no field {field!r}; {nearest(field, known)}")
         if not isinstance(value, known[field]):
-            raise RecipeError(f"{where}: {field} is {value!r:.80}, not {_KINDS[known[field]]}")
+            raise RecipeError(f"{where}: {field} is {value!r:.80}, not {KINDS[known[field]]}")
         for name, words in value.items() if isinstance(value, dict) and field in WORDS else ():
             if not isinstance(words, str):
-                raise RecipeError(f"{where}: {field}: {name} is {words!r:.80}, not {_KINDS[str]}")
+                raise RecipeError(f"{where}: {field}: {name} is {words!r:.80}, not {KINDS[str]}")
 
 
 def _alike(value: Any, kind: type) -> bool:
@@ -178,6 +179,3 @@ def _changed(tree: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """The recipe with other values: of the settings those that are named, of everything else the whole."""
     settings = {**tree.get("settings", {}), **changes.get("settings", {})}
     return tree | changes | {"settings": settings}
-
-
-_KINDS = {str: "a text", int: "a number", float: "a number", bool: "true or false", list: "a list", dict: "a table"}
