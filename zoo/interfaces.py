@@ -84,7 +84,10 @@ class RoundTrip:
 
     def float(self) -> RoundTrip:
         """The same trip in float32."""
-        return RoundTrip(self.x.float(), self.posterior.float(), self.z.float(), self.x_hat.float())
+        posterior = self.posterior.float()
+        if posterior is self.posterior and self.x.dtype == self.z.dtype == self.x_hat.dtype == torch.float32:
+            return self  # as in every step of a small level: four tensors that become themselves take a part of it
+        return RoundTrip(self.x.float(), posterior, self.z.float(), self.x_hat.float())
 
 
 @dataclass(frozen=True)

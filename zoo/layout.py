@@ -10,6 +10,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+def laid(batch: Tensor, device: torch.device) -> Tensor:
+    """A batch on a device, maps with their channels last."""
+    batch = batch.to(device, non_blocking=True)
+    return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
+
+
 def channels_last(module: nn.Module, device: torch.device) -> None:
     """Move a module to a device, with the channels of its maps' weights last.
 

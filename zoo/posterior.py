@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Noise = Literal["local", "feature", "shared"]
 """How a deviation and its draws are laid over a code map: one per pixel and feature; one per feature with
 independent draws; one per feature with one draw for all pixels."""
+NOISES: tuple[Noise, ...] = get_args(Noise)
 
 START_LOGVAR = -4.0
 """Where log variances start: noise of a seventh of the code's unit scale, so that a new level first learns to code."""
@@ -44,8 +45,8 @@ class Posterior:
     noise: Noise = "local"
 
     def __post_init__(self) -> None:
-        if self.noise not in get_args(Noise):
-            raise ZooError(f"noise={self.noise!r}: there are {', '.join(get_args(Noise))}")
+        if self.noise not in NOISES:
+            raise ZooError(f"noise={self.noise!r}: there are {', '.join(NOISES)}")
         if self.logvar is not None:
             wanted = self.mean.shape if self.noise == "local" else self.mean.shape[:2]
             if self.logvar.shape != wanted:
@@ -110,6 +111,8 @@ class Posterior:
 
     def float(self) -> Posterior:
         """The same posterior in float32: what terms compute with, whatever the precision of the network."""
+        if self.mean.dtype == torch.float32 and (self.logvar is None or self.logvar.dtype == torch.float32):
+            return self
         return Posterior(self.mean.float(), None if self.logvar is None else self.logvar.float(), self.noise)
 
     def _over_pixels(self, value: Tensor) -> Tensor:

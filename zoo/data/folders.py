@@ -48,7 +48,8 @@ def read_folder(folder: Path, shape: Shape, *, split: str, strict: bool, name: s
 
 
 def _key(folder: Path, listing: Listing, shape: Shape, name: str) -> Key:
-    """When these images are the same: no file was added, removed or changed, by its size and time, and so is Pillow."""
+    """When these images are the same: no file was added, removed or changed, by its size and time, and what decodes and
+    resizes is the same."""
     digest = hashlib.sha256()
     for file in listing.files:
         path = folder / file
@@ -60,6 +61,7 @@ def _key(folder: Path, listing: Listing, shape: Shape, name: str) -> Key:
         "shape": list(shape),
         "files": digest.hexdigest(),
         "pillow": version("pillow"),
+        "torch": version("torch"),
     }
     channels, height, width = shape
     return Key("images", f"{name}, {listing.split}, {height}x{width}x{channels}", parts, ("folder", "split", "shape"))

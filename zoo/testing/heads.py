@@ -9,7 +9,7 @@ import torch
 
 from zoo.errors import ZooError
 from zoo.interfaces import Head, HeadBatch, Place
-from zoo.layout import channels_last
+from zoo.layout import channels_last, laid
 from zoo.level import features
 from zoo.seeding import seeded
 from zoo.testing.changes import check_told
@@ -24,7 +24,6 @@ from zoo.testing.requirements import (
     disturb,
     during,
     inputs,
-    laid,
     require,
     require_scalar,
     require_tensor,

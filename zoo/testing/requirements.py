@@ -149,12 +149,6 @@ def devices() -> list[torch.device]:
     return [torch.device("cpu"), *([] if accelerator is None else [accelerator])]
 
 
-def laid(x: Tensor, device: torch.device) -> Tensor:
-    """A batch as ``zoo.fit`` has it: on the device, maps with their channels last."""
-    x = x.detach().to(device)
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
-
-
 def as_trained(device: torch.device) -> str:
     """What messages say of where something failed that works elsewhere."""
     return f" on {device.type}, channels last as zoo.fit lays maps (reshape takes them, view does not)"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from zoo.errors import ZooError
 from zoo.interfaces import Place, PosteriorKind, Regularizer, Stage
-from zoo.layout import channels_last
+from zoo.layout import channels_last, laid
 from zoo.level import Level
 from zoo.posterior import Posterior
 from zoo.seeding import seeded
@@ -25,7 +25,6 @@ from zoo.testing.requirements import (
     disturb,
     during,
     inputs,
-    laid,
     require,
     require_tensor,
 )

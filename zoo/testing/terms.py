@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.interfaces import Place, PosteriorKind, Reconstruction, Regularizer, RoundTrip, Term
-from zoo.layout import channels_last
-from zoo.posterior import Noise, Posterior
+from zoo.layout import channels_last, laid
+from zoo.posterior import NOISES, Noise, Posterior
 from zoo.seeding import seeded
 from zoo.testing.changes import check_phases, check_told, check_weights
 from zoo.testing.requirements import (
@@ -26,7 +26,6 @@ from zoo.testing.requirements import (
     devices,
     during,
     inputs,
-    laid,
     require,
     require_scalar,
     require_tensor,
@@ -109,8 +108,9 @@ class _Leaves:
         return _Leaves(x, x_hat, mean, logvar, self.noise)
 
     def laid(self, device: torch.device) -> _Leaves:
-        x, x_hat, mean = (laid(value, device) for value in (self.x, self.x_hat, self.mean))
-        return _Leaves(x, x_hat, mean, None if self.logvar is None else laid(self.logvar, device), self.noise)
+        x, x_hat, mean = (laid(value.detach(), device) for value in (self.x, self.x_hat, self.mean))
+        logvar = None if self.logvar is None else laid(self.logvar.detach(), device)
+        return _Leaves(x, x_hat, mean, logvar, self.noise)
 
     def repeat(self, times: int) -> _Leaves:
         x, x_hat, mean = (torch.cat([value.detach()] * times) for value in (self.x, self.x_hat, self.mean))
@@ -135,7 +135,7 @@ class _Leaves:
 
 def _posteriors(part: type[Term], place: Place) -> list[tuple[PosteriorKind, Noise]]:
     """The posteriors it may meet; one that asks for a point can still share its level with one that does not."""
-    noises: tuple[Noise, ...] = get_args(Noise) if len(place.code_shape or ()) in (1, 3) else ("local",)
+    noises: tuple[Noise, ...] = NOISES if len(place.code_shape or ()) in (1, 3) else ("local",)
     deviations: list[tuple[PosteriorKind, Noise]] = [("gaussian", noise) for noise in noises]
     needs_deviation = issubclass(part, Regularizer) and part.posterior == "gaussian"
     return deviations if needs_deviation else [("point", "local"), *deviations]

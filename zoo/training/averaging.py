@@ -41,11 +41,12 @@ class Average:
         self.live: list[Tensor] = [*found.values()]
         self.averages = [tensor.detach().clone() for tensor in self.live]
 
-    @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after step number ``step``, from 0; in an old run those of every fourth step alone."""
         steps = 1 if step < YOUNG or self.decay == 0 else EVERY
-        if self.averages and step % steps == 0:
+        if not self.averages or step % steps:
+            return
+        with torch.no_grad():
             torch._foreach_lerp_(self.averages, self.live, 1 - min(self.decay, (1 + step) / (10 + step)) ** steps)
 
     @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from zoo.layout import channels_last
+from zoo.layout import channels_last, laid
 from zoo.phases import Moment
 from zoo.training import precision, randomness, schedules, stillness
 from zoo.training.averaging import Average
@@ -235,10 +235,7 @@ class _Run:
     def _batch(self) -> tuple[Tensor, Tensor | None]:
         """The items of a step, and their labels where they are asked for."""
         index = self.order.of(self.step)
-        batch = self.course.source.batch(index).to(self.device, non_blocking=True)
-        if batch.ndim == 4:
-            batch = batch.contiguous(memory_format=torch.channels_last)
-        return batch, self._labels(index)
+        return laid(self.course.source.batch(index), self.device), self._labels(index)
 
     def _labels(self, index: Tensor) -> Tensor | None:
         labels = self.course.source.labels if self.course.learner.labelled else None

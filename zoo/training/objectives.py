@@ -134,7 +134,11 @@ class LevelLearner(Learner):
         super().__init__()
         self.number = number
         self.phase = phase or Phase()
-        self.stack = (stack,)  # in a tuple, so that the levels that stay frozen are not registered
+        # in tuples, so that the levels that stay frozen are not registered
+        self.stack, self.found = (stack,), (stack.level(number),)
+        counted = self.phase.terms
+        self.terms = [(name, term) for name, term in _terms(self.level) if counted is None or name in counted]
+        """The level's terms that count, by name."""
         if not self.terms:
             raise RegistryError(f"phase {self.phase.name!r} counts {self.phase.terms}, and the level has none of them")
         self.weights = Weights(self.weighed if self.phase.code_loss is None else {})
@@ -148,13 +152,7 @@ class LevelLearner(Learner):
     @property
     def level(self) -> Level:
         """The level whose terms count."""
-        return self.stack[0].level(self.number)
-
-    @property
-    def terms(self) -> list[tuple[str, Term]]:
-        """The level's terms that count, by name."""
-        counted = self.phase.terms
-        return [(name, term) for name, term in _terms(self.level) if counted is None or name in counted]
+        return self.found[0]
 
     @property
     def stages(self) -> list[Stage]:

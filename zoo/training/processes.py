@@ -68,29 +68,28 @@ class Processes:
             distributed.all_reduce(found)
             return found.tolist()  # where an accelerator is waited for, and a lost process is found out
 
-    @torch.no_grad()
     def average(self, tensors: Iterable[Tensor | None]) -> None:
         """Put the mean over all processes in place of each tensor; all have the same ones, in one order."""
         if self.count == 1:
             return
-        for group in _by_type(tensor for tensor in tensors if tensor is not None):
-            flat = torch.cat([tensor.flatten() for tensor in group])
-            with _in_touch():
-                distributed.all_reduce(flat)
-            _unpack(flat.div_(self.count), group)
+        with torch.no_grad():
+            for group in _by_type(tensor for tensor in tensors if tensor is not None):
+                flat = torch.cat([tensor.flatten() for tensor in group])
+                with _in_touch():
+                    distributed.all_reduce(flat)
+                _unpack(flat.div_(self.count), group)
 
-    @torch.no_grad()
     def same(self, module: nn.Module) -> None:
         """Put the first process's parameters and buffers in place of everybody's."""
         if self.count > 1:
             self._sent([*module.parameters(), *module.buffers()])
 
-    @torch.no_grad()
     def same_buffers(self, module: nn.Module) -> None:
         """Put the first process's buffers in place of all: statistics of a batch, and what follows from losses."""
         if self.count > 1:
             self._sent([buffer for buffer in module.buffers() if buffer.is_floating_point()])
 
+    @torch.no_grad()
     def _sent(self, tensors: list[Tensor]) -> None:
         for group in _by_type(tensors):
             flat = torch.cat([tensor.flatten() for tensor in group])

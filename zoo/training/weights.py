@@ -39,14 +39,18 @@ class Weights(nn.Module):
         whole = [float(term.weight_at(END)) for term in self.changing.values()]
         self.register_buffer("now", torch.tensor(whole, device="cpu"), persistent=False)
 
-    @torch.no_grad()
     def set(self, moment: Moment) -> None:
         """Let the terms weigh what they do at this moment."""
-        for place, term in enumerate(self.changing.values()):
-            self.now[place] = term.weight_at(moment)
+        if not self.changing:
+            return
+        with torch.no_grad():
+            for place, term in enumerate(self.changing.values()):
+                self.now[place] = term.weight_at(moment)
 
-    def forward(self) -> dict[str, float | Tensor]:
+    def forward(self) -> Mapping[str, float | Tensor]:
         """All of them, by name."""
+        if not self.changing:
+            return self.fixed
         return {**self.fixed, **dict(zip(self.changing, self.now.unbind(), strict=True))}
 
     def read(self) -> dict[str, float]:
