@@ -125,6 +125,10 @@ class Misspelt(Linear):
         return (Phase("halves", rates={"encodr": 1.0}), Phase())
 
 
+class SettledElsewhere(Linear):
+    settled = ("encoder.lin",)
+
+
 class Untrained(Linear):
     def phases(self):
         return ()
@@ -282,6 +286,7 @@ BROKEN_STAGES = {
     HidesTheMode: "a Stage has an attribute training",
     DoubleState: "sum is not float32",
     Misspelt: "phase 'halves' trains nothing",
+    SettledElsewhere: "settled: no parameter's name begins with 'encoder.lin'",
     Untrained: "phases is empty",
     WrongShape: r"decode\(z\).* has shape \(1, 5\), not \(1, 6\)",
     WrongKind: "gives a point where the place asks for gaussian",

@@ -16,6 +16,8 @@ from zoo.builder import build
 from zoo.errors import SpecError
 from zoo.interfaces import Place
 from zoo.posterior import log_variance
+from zoo.training import fit
+from zoo.training.validation import Validation
 
 
 @pytest.mark.parametrize("up", ["shuffle", "nearest", "transpose"])
@@ -190,3 +192,60 @@ def test_no_input_makes_a_variance_that_ends_a_run():
     posterior = stage.encode(1e4 * torch.ones(1, 4))
     assert posterior.logvar.max() <= 2
     assert log_variance(torch.tensor([-100.0, 0.0])).tolist() == pytest.approx([-104.0, -4.0], abs=0.01)
+
+
+LINEAR = ("encoder.linear.", "decoder.linear.")
+
+
+@pytest.fixture
+def last(monkeypatch):
+    """The last weights are kept, whatever others had for a loss."""
+    monkeypatch.setattr("zoo.training.looks.VALIDATIONS", 1)
+    monkeypatch.setattr(Validation, "start", lambda _: None)
+
+
+NOISE = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def linear_path(stack, number=1):
+    stage = stack.level(number).stage
+    return {name: value.clone() for name, value in stage.state_dict().items() if name.startswith(LINEAR)}
+
+
+def trained(spec, steps, **options):
+    return fit(build(spec), NOISE, steps=steps, batch_size=16, progress=False, **options)
+
+
+@pytest.mark.usefixtures("last")
+@pytest.mark.parametrize("spec", ["8x8x1/conv2x2x3(width=4)", "8x8x1/conv6(width=4)", "8x8x1/fc3(hidden=[8])+wae_mmd"])
+def test_principal_components_stay_while_a_level_is_trained_for_the_first_time(spec):
+    one, many = trained(spec, 1), trained(spec, 9)
+    assert linear_path(one)
+    for name, value in linear_path(one).items():
+        assert torch.equal(value, linear_path(many)[name])
+    heads = [stack.level(1).stage.state_dict() for stack in (one, many)]
+    assert any(not torch.equal(value, heads[1][name]) for name, value in heads[0].items())
+
+
+@pytest.mark.usefixtures("last")
+@pytest.mark.parametrize(
+    ("spec", "options"),
+    [
+        ("8x8x1/fc3(hidden=[8])+kl", {}),
+        ("8x8x1/fc3(hidden=[8])+bernoulli", {}),
+        ("8x8x1/fc3(hidden=[8])", {"corrupt": "noise=0.3"}),
+    ],
+)
+def test_they_learn_where_they_are_not_what_is_asked_for(spec, options):
+    before = linear_path(trained(spec, 1, ema=0.0, **options))
+    after = linear_path(trained(spec, 9, ema=0.0, lr=0.1, **options))
+    assert any(not torch.equal(value, after[name]) for name, value in before.items())
+
+
+@pytest.mark.usefixtures("last")
+@pytest.mark.parametrize("options", [{"level": 1}, {"refine": True}])
+def test_they_learn_when_a_level_trains_on(options):
+    stack = trained("8x8x1/conv2x2x3(width=4)/fc3(hidden=[8])", 3)
+    before = linear_path(stack)
+    fit(stack, NOISE, steps=9, batch_size=16, ema=0.0, lr=0.1, schedule="constant", progress=False, **options)
+    assert any(not torch.equal(value, linear_path(stack)[name]) for name, value in before.items())

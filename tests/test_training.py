@@ -553,7 +553,7 @@ def test_a_stack_with_batch_norms_is_the_one_that_was_best(tmp_path, monkeypatch
     """However far statistics and weights went afterwards, what comes back has the loss that was the least."""
     monkeypatch.setattr("zoo.training.looks.VALIDATIONS", 10)
     monkeypatch.setattr(Validation, "start", lambda _: None)  # which is better than all that follows at this rate
-    spec = "8x8x1/conv4x4x3(width=4, norm=batch)"
+    spec = "8x8x1/conv4x4x3(width=4, norm=batch)+kl"
     stack = train(spec, steps=40, lr=1.0, schedule="constant", out=tmp_path, val=blobs(40), precision="fp32")
     lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     found = [line["val"] for line in lines if "val" in line]

@@ -151,6 +151,10 @@ class Stage(Part):
     any_size: ClassVar[bool] = False
     """A stage with a map as its code also takes inputs of other heights and widths; proven likewise."""
 
+    settled: tuple[str, ...] = ()
+    """Beginnings of the names of parameters that ``prepare`` sets to the best there is for clean inputs. They stay so
+    while the level is trained for the first time, unless images are corrupted, and learn like the others afterwards."""
+
     encoder: nn.Module
     decoder: nn.Module
 

@@ -59,7 +59,7 @@ class Phase:
         """
         if self.rates is None:
             return 1.0
-        named = [begin for begin in self.rates if parameter == begin or parameter.startswith(f"{begin}.")]
+        named = [begin for begin in self.rates if begins(parameter, begin)]
         return self.rates[max(named, key=len)] if named else 0.0
 
     def idle(self, parameters: Iterable[str]) -> bool:
@@ -88,6 +88,15 @@ class Moment:
     step: int = 0
     phase: str = ""
     within: float = 0.0
+
+
+def begins(name: str, begin: str) -> bool:
+    """Whether a parameter's name is this, or goes on from it.
+
+    >>> begins("encoder.linear.weight", "encoder.linear"), begins("encoder.linear2.weight", "encoder.linear")
+    (True, False)
+    """
+    return name == begin or name.startswith(f"{begin}.")
 
 
 END = Moment(progress=1.0, within=1.0)

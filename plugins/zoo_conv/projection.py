@@ -18,10 +18,21 @@ from zoo_conv.upsampling import Shuffle
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from zoo.interfaces import Place
     from zoo_conv.blocks import Factor
+
+SETTLED = ("encoder.linear", "decoder.linear")
+"""What stays as principal components while a stage is trained for the first time (docs/decisions/0019-settled.md)."""
 
 EXACT_UP_TO = 2048
 """Input numbers up to which the covariance is decomposed exactly; beyond, a randomised method finds the top of it."""
+
+
+def settled(place: Place, encoder: nn.Module) -> tuple[str, ...]:
+    """The parts that start where they are best: nothing without a linear path, or where it is not PCA that is asked
+    for, as under a prior's divergence and behind a sigmoid."""
+    best = place.posterior == "point" and place.output == "linear"
+    return SETTLED if best and getattr(encoder, "linear", None) is not None else ()
 
 
 class PatchEncoder(nn.Conv2d):

@@ -11,7 +11,7 @@ from torch import Tensor
 from zoo.errors import ZooError
 from zoo.growth import View
 from zoo.interfaces import Stage
-from zoo.phases import END, Moment, Phase
+from zoo.phases import END, Moment, Phase, begins
 from zoo.testing.requirements import (
     ConformanceError,
     check_saving,
@@ -59,12 +59,16 @@ def check_weights(build: Callable[[], Term]) -> None:
 
 
 def check_phases(owner: Stage | Term, codes: Callable[[int], Tensor]) -> None:
-    """Each is a ``Phase`` that can be trained in; a loss on codes, (B, *code), is a finite scalar with a gradient."""
+    """Each is a ``Phase`` that can be trained in; a loss on codes, (B, *code), is a finite scalar with a gradient; what
+    a stage calls settled is there."""
     part, of_stage = type(owner), isinstance(owner, Stage)
     with during(part, "phases"):
         phases = owner.phases()
     require(phases or not of_stage, part, "phases is empty, so it would not be trained: (Phase(),) trains all of it")
     learning = [name for name, parameter in owner.named_parameters() if parameter.requires_grad]
+    for begin in owner.settled if isinstance(owner, Stage) else ():
+        there = any(begins(name, begin) for name, _ in owner.named_parameters())
+        require(there, part, f"settled: no parameter's name begins with {begin!r}")
     for phase in phases:
         require(isinstance(phase, Phase), part, f"phases holds a {type(phase).__name__}, not a Phase")
         require(phase.share > 0, part, f"phase {phase.name!r} has a share of {phase.share:g}: it would not be trained")

@@ -95,10 +95,14 @@ class Plan:
         in_pixels = level > 1 and (phase.loss_in or self.options.loss_in) == "pixels"
         kind = LevelInPixels if in_pixels else LevelInCodes
         learners = [kind(stack, level, phase) for stack in self.stacks]
+        from_images = level == 1 or in_pixels
+        corruption = self.options.corruption if from_images else None
         for learner in learners:
-            learner.corruption = self.options.corruption if level == 1 or in_pixels else None
-        source = self._images() if level == 1 or in_pixels else self._codes(level - 1)
-        title = phase.name or ("pixels" if level == 1 or in_pixels else "codes")
+            learner.corruption = corruption
+        source = self._images() if from_images else self._codes(level - 1)
+        title = phase.name or ("pixels" if from_images else "codes")
+        own = self.stack.level(level)
+        turn["settled"] = () if own.trained or corruption is not None else own.stage.settled
         if self.members is None:
             return Course(number, level, title, learners[0], source, self._validate, phase, **turn)
         turn |= {"seeds": self.members.seeds, "factors": self.members.factors}
