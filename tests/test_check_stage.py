@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from types import MappingProxyType
 from typing import Literal
 
 import pytest
@@ -126,7 +127,7 @@ class Misspelt(Linear):
 
 
 class SettledElsewhere(Linear):
-    settled = ("encoder.lin",)
+    settled = MappingProxyType({"encoder.lin": 0.0})
 
 
 class Untrained(Linear):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -19,7 +20,7 @@ from zoo.phases import Phase
 from zoo.weighing import Weighing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from zoo.growth import Size, View
     from zoo.phases import Moment
@@ -151,9 +152,9 @@ class Stage(Part):
     any_size: ClassVar[bool] = False
     """A stage with a map as its code also takes inputs of other heights and widths; proven likewise."""
 
-    settled: tuple[str, ...] = ()
-    """Beginnings of the names of parameters that ``prepare`` sets to the best there is for clean inputs. They stay so
-    while the level is trained for the first time, unless images are corrupted, and learn like the others afterwards."""
+    settled: Mapping[str, float] = MappingProxyType({})
+    """What ``prepare`` sets to the best there is for clean inputs, by beginnings of parameters' names: factors on the
+    learning rate while the level is trained for the first time, unless images are corrupted; 0 stays as it is."""
 
     encoder: nn.Module
     decoder: nn.Module

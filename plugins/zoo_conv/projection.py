@@ -21,18 +21,24 @@ if TYPE_CHECKING:
     from zoo.interfaces import Place
     from zoo_conv.blocks import Factor
 
-SETTLED = ("encoder.linear", "decoder.linear")
-"""What stays as principal components while a stage is trained for the first time (docs/decisions/0019-settled.md)."""
+SLOWER = 0.01
+"""The factor on the learning rate of components of images: a sample has them, and all images have a little to add."""
 
 EXACT_UP_TO = 2048
 """Input numbers up to which the covariance is decomposed exactly; beyond, a randomised method finds the top of it."""
+MANY_UP_TO = 4096
+"""The same where more than an eighth of all components are asked for: exactly is then the quicker way as well."""
 
 
-def settled(place: Place, encoder: nn.Module) -> tuple[str, ...]:
-    """The parts that start where they are best: nothing without a linear path, or where it is not PCA that is asked
-    for, as under a prior's divergence and behind a sigmoid."""
-    best = place.posterior == "point" and place.output == "linear"
-    return SETTLED if best and getattr(encoder, "linear", None) is not None else ()
+def settled(place: Place, encoder: nn.Module) -> dict[str, float]:
+    """What starts where it is best, with its factor on the learning rate (docs/decisions/0019-settled.md).
+
+    Nothing without a linear path, or where it is not PCA that is asked for, as under a prior's divergence and behind a
+    sigmoid. Components of codes stay; there they are half of all weights, and were found from nearly all codes.
+    """
+    if place.posterior != "point" or place.output != "linear" or getattr(encoder, "linear", None) is None:
+        return {}
+    return dict.fromkeys(("encoder.linear", "decoder.linear"), SLOWER if place.pixels else 0.0)
 
 
 class PatchEncoder(nn.Conv2d):
@@ -92,7 +98,7 @@ def principal_components(rows: Tensor, count: int) -> tuple[Tensor, Tensor, Tens
     mean = rows.mean(0)
     centred = rows - mean
     rank = min(count, *rows.shape)
-    if rows.shape[1] <= EXACT_UP_TO:
+    if rows.shape[1] <= (MANY_UP_TO if 8 * rank > rows.shape[1] else EXACT_UP_TO):
         # in float64 on the CPU: not every GPU has it
         variances, basis = torch.linalg.eigh((centred.T @ centred).cpu().double() / len(rows))
         variances, basis = variances.flip(0)[:rank].to(rows), basis.flip(1)[:, :rank].to(rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from zoo.phases import Phase, begins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor, nn
 
@@ -49,7 +49,7 @@ class Course:
         seeds: of the learner's members; None: the run's seed for the one there is.
         factors: of the members, on the learning rate.
         pace: the factor on the learning rate by the part of the course that is done; None: as the run's schedule says.
-        settled: beginnings of the names of the stage's parameters that stay as they are.
+        settled: more factors on the learning rate, by beginnings of the names of the stage's parameters.
     """
 
     number: int
@@ -66,7 +66,7 @@ class Course:
     seeds: tuple[int, ...] | None = None
     factors: tuple[float, ...] = (1.0,)
     pace: Callable[[float], float] | None = None
-    settled: tuple[str, ...] = ()
+    settled: Mapping[str, float] = field(default_factory=dict)
 
     def rates(self) -> dict[str, tuple[nn.Parameter, float]]:
         """What learns, by name, each with its factor on the learning rate; parameters that a stage froze do not."""
@@ -79,6 +79,7 @@ class Course:
 
     def _factor(self, name: str) -> float:
         _, inside, within = name.partition("stage.")
-        if any(begins(within, begin) for begin in self.settled):
-            return 0.0
-        return self.phase.rate(within) if inside else 1.0
+        if not inside:
+            return 1.0
+        own = [factor for begin, factor in self.settled.items() if begins(within, begin)]
+        return self.phase.rate(within) * min(own, default=1.0)

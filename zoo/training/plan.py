@@ -102,7 +102,7 @@ class Plan:
         source = self._images() if from_images else self._codes(level - 1)
         title = phase.name or ("pixels" if from_images else "codes")
         own = self.stack.level(level)
-        turn["settled"] = () if own.trained or corruption is not None else own.stage.settled
+        turn["settled"] = {} if own.trained or corruption is not None else own.stage.settled
         if self.members is None:
             return Course(number, level, title, learners[0], source, self._validate, phase, **turn)
         turn |= {"seeds": self.members.seeds, "factors": self.members.factors}
