@@ -67,6 +67,8 @@ def _middle(picture: Image.Image, width: int, height: int) -> Image.Image:
     """As much of the middle of a picture as has the proportions of these sides, in whole pixels."""
     scale = min(picture.width / width, picture.height / height)
     inner = max(1, round(scale * width)), max(1, round(scale * height))
+    if inner == picture.size:
+        return picture  # cropped, a large one would be copied whole
     left, top = (picture.width - inner[0]) // 2, (picture.height - inner[1]) // 2
     return picture.crop((left, top, left + inner[0], top + inner[1]))
 
