@@ -214,6 +214,10 @@ def linear_path(stack, number=1):
     return {name: value.clone() for name, value in stage.state_dict().items() if name.startswith(LINEAR)}
 
 
+def moved(before, after):
+    return max((after[name] - value).abs().max().item() for name, value in before.items())
+
+
 def trained(spec, steps, **options):
     return fit(build(spec), NOISE, steps=steps, batch_size=16, progress=False, **options)
 
@@ -234,9 +238,7 @@ def test_components_of_codes_stay_while_a_level_is_trained_for_the_first_time(to
 def test_components_of_images_learn_slowly_while_a_level_is_trained_for_the_first_time(spec):
     start, after = (trained(spec, steps, ema=0.0, lr=lr, optimizer="adam", schedule="constant", weight_decay=0.0)
                     for steps, lr in ((1, 1e-9), (9, 0.1)))  # fmt: skip
-    for name, value in linear_path(start).items():
-        moved = (linear_path(after)[name] - value).abs().max()
-        assert 0 < moved <= 1.5 * 9 * 0.1 * 0.01  # a step of Adam is about the rate
+    assert 0 < moved(linear_path(start), linear_path(after)) <= 1.5 * 9 * 0.1 * 0.01
 
 
 @pytest.mark.usefixtures("last")
@@ -248,16 +250,28 @@ def test_components_of_images_learn_slowly_while_a_level_is_trained_for_the_firs
         ("8x8x1/fc3(hidden=[8])", {"corrupt": "noise=0.3"}),
     ],
 )
-def test_they_learn_where_they_are_not_what_is_asked_for(spec, options):
-    before = linear_path(trained(spec, 1, ema=0.0, **options))
-    after = linear_path(trained(spec, 9, ema=0.0, lr=0.1, **options))
-    assert any(not torch.equal(value, after[name]) for name, value in before.items())
+def test_they_learn_at_the_full_rate_where_they_are_not_what_is_asked_for(spec, options):
+    start, after = (trained(spec, steps, ema=0.0, lr=lr, schedule="constant", **options)
+                    for steps, lr in ((1, 1e-9), (3, 0.1)))  # fmt: skip
+    assert moved(linear_path(start), linear_path(after)) > 0.05  # a step of Adam is about the rate
 
 
 @pytest.mark.usefixtures("last")
-@pytest.mark.parametrize("options", [{"level": 1}, {"refine": True}])
-def test_they_learn_when_a_level_trains_on(options):
+@pytest.mark.parametrize(("options", "rate"), [({"level": 1}, 0.1), ({"level": 2}, 0.1), ({"refine": True}, 0.01)])
+def test_they_learn_at_the_full_rate_when_a_level_trains_on(options, rate):
     stack = trained("8x8x1/conv2x2x3(width=4)/fc3(hidden=[8])", 3)
-    before = linear_path(stack)
-    fit(stack, NOISE, steps=9, batch_size=16, ema=0.0, lr=0.1, schedule="constant", progress=False, **options)
-    assert any(not torch.equal(value, linear_path(stack)[name]) for name, value in before.items())
+    before = [linear_path(stack, number) for number in (1, 2)]
+    fit(stack, NOISE, steps=3, batch_size=16, ema=0.0, lr=0.1, schedule="constant", progress=False, **options)
+    wide = [moved(path, linear_path(stack, number)) > rate / 2 for number, path in enumerate(before, 1)]
+    assert wide == [options.get("level", 1) == 1, options.get("level", 2) == 2]
+
+
+@pytest.mark.usefixtures("last")
+def test_components_of_codes_learn_where_the_loss_is_in_pixels(tmp_path):
+    trained("8x8x1/conv2x2x3(width=4)", 3, out=tmp_path)
+    above = f"folder({json.dumps(str(tmp_path))})/fc3(hidden=[8])"
+    start, after = (
+        linear_path(trained(above, steps, ema=0.0, lr=lr, schedule="constant", loss_in="pixels"), 2)
+        for steps, lr in ((1, 1e-9), (3, 0.1))
+    )
+    assert moved(start, after) > 0.05

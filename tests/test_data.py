@@ -242,16 +242,6 @@ class TestFraming:
         assert frame(Image.fromarray(wide), COLOUR).min() == 200
         assert frame(Image.fromarray(wide.transpose(1, 0, 2)), COLOUR).min() == 200
 
-    @pytest.mark.parametrize("size", [(64, 64), (40, 100), (333, 41), (5, 3), (1, 90)])
-    @pytest.mark.parametrize("channels", [1, 3])
-    def test_it_resizes_the_middle_as_pillow_does(self, size, channels):
-        array, side = noise(size[1], size[0], channels), min(size)
-        shown = Image.fromarray(array[..., 0] if channels == 1 else array)
-        left, top = ((length - side) // 2 for length in size)
-        told = shown.crop((left, top, left + side, top + side)).resize((8, 8), Image.Resampling.BICUBIC)
-        found = frame(shown, (channels, 8, 8)).astype(int)
-        assert np.abs(found - np.asarray(told).reshape(8, 8, channels).transpose(2, 0, 1)).max() <= 1
-
     def test_of_a_picture_with_other_proportions_the_middle_is_taken(self):
         ramp = np.tile(np.arange(100, dtype=np.uint8), (30, 1))
         found = frame(Image.fromarray(ramp), (1, 15, 25))[0, 7].astype(int)  # the middle 50 of 100 columns, halved

@@ -159,6 +159,12 @@ class TestRefused:
         with pytest.raises(TrainingError, match=r"8x8x1/fc3 cannot learn together: train one after the other \(vmap"):
             fit_together([built("8x8x1/fc3", seed) for seed in (0, 1)], TRAIN, **OPTIONS)
 
+    @pytest.mark.parametrize("first", [0, 1])
+    def test_one_that_trains_on_beside_one_that_is_new(self, first):
+        new, old = built("8x8x1/fc3", 0), fit(built("8x8x1/fc3", 1), TRAIN, **OPTIONS)
+        with pytest.raises(TrainingError, match="learn apart"):
+            fit_together([new, old][:: -1 if first else 1], TRAIN, **OPTIONS)
+
     def test_one_stack_twice(self):
         stack = build("8x8x1/fc3")
         with pytest.raises(TrainingError, match="one stack twice"):

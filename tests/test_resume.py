@@ -95,6 +95,18 @@ def begun(tmp_path, stopped):
     return tmp_path / "run"
 
 
+@pytest.mark.parametrize(("then", "now"), [({}, {"encoder": 0.0}), ({"encoder": 0.0}, {})])
+def test_a_checkpoint_of_a_version_that_trained_other_parameters(tmp_path, stopped, monkeypatch, then, now):
+    spec = "8x8x1/fc2(hidden=[4])"
+    monkeypatch.setattr("zoo_conv.fc.settled_components", lambda *_: then)
+    stopped(3, lambda: train(tmp_path, spec=spec))
+    monkeypatch.setattr("zoo_conv.fc.settled_components", lambda *_: now)
+    with pytest.raises(
+        TrainingError, match=r"another version, which trained other parameters \(learns\.stage\.encoder"
+    ):
+        train(tmp_path, spec=spec, resume=True)
+
+
 class TestAnotherRun:
     @pytest.mark.parametrize(
         ("change", "words"),

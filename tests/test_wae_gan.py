@@ -167,7 +167,7 @@ class TestPlayers:
             return norm
 
         monkeypatch.setattr(Player, "step", watched)
-        train("8x8x1/fc4(hidden=[8])+wae_gan(width=8, rate=0.25)")
+        train("8x8x1/fc4(hidden=[8], linear=false)+wae_gan(width=8, rate=0.25)")
         for (stage,), (critic,) in zip(seen["stage"], seen["wae_gan"], strict=True):
             assert critic == pytest.approx(0.25 * stage)
 

@@ -59,8 +59,7 @@ class Phase:
         """
         if self.rates is None:
             return 1.0
-        named = [begin for begin in self.rates if begins(parameter, begin)]
-        return self.rates[max(named, key=len)] if named else 0.0
+        return factor_of(parameter, self.rates, other=0.0)
 
     def idle(self, parameters: Iterable[str]) -> bool:
         """Whether a stage whose parameters of these names could learn learns none of them: a slip in ``rates``.
@@ -90,13 +89,14 @@ class Moment:
     within: float = 0.0
 
 
-def begins(name: str, begin: str) -> bool:
-    """Whether a parameter's name is this, or goes on from it.
+def factor_of(parameter: str, factors: Mapping[str, float], *, other: float) -> float:
+    """A parameter's factor among those of beginnings of names: that of the longest which it has, else ``other``.
 
-    >>> begins("encoder.linear.weight", "encoder.linear"), begins("encoder.linear2.weight", "encoder.linear")
-    (True, False)
+    >>> factor_of("encoder.linear.bias", {"encoder": 1.0, "encoder.linear": 0.1, "encoder.lin": 0.5}, other=0.0)
+    0.1
     """
-    return name == begin or name.startswith(f"{begin}.")
+    named = [begin for begin in factors if parameter == begin or parameter.startswith(f"{begin}.")]
+    return factors[max(named, key=len)] if named else other
 
 
 END = Moment(progress=1.0, within=1.0)

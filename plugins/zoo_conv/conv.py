@@ -16,7 +16,7 @@ from zoo_conv import growing
 from zoo_conv.blocks import Norm  # noqa: TC001 - `build` reads the annotations
 from zoo_conv.networks import NETWORKS, Name, settle
 from zoo_conv.plan import Plan
-from zoo_conv.projection import PatchDecoder, PatchEncoder, fit_patches, fit_vectors, settled
+from zoo_conv.projection import PatchDecoder, PatchEncoder, fit_patches, fit_vectors, settled_components
 from zoo_conv.upsampling import Up  # noqa: TC001
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Conv(Stage):
         self.noise: Noise = noise
         self.view: View | None = None
         self.encoder, self.decoder = NETWORKS[network].build(Plan(place, code, noise, **options))
-        self.settled = settled(place, self.encoder)
+        self.settled = settled_components(place, self.encoder)
 
     def encode(self, x: Tensor) -> Posterior:
         """Images (B, C, H, W) in [0, 1], or a unit-scale map, to a posterior over (B, *code)."""

@@ -13,7 +13,7 @@ from zoo.interfaces import Place, Stage
 from zoo.outputs import probability
 from zoo.posterior import Posterior, log_variance
 from zoo_conv.blocks import zeroed
-from zoo_conv.projection import fit_vectors, settled
+from zoo_conv.projection import fit_vectors, settled_components
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +56,7 @@ class FullyConnected(Stage):
         super().__init__(place, place.code_shape)
         self.encoder: nn.Module = _Encoder(inputs, hidden, code, gaussian=place.posterior == "gaussian", linear=linear)
         self.decoder: nn.Module = _Decoder(code, hidden[::-1], inputs, linear=linear)
-        self.settled = settled(place, self.encoder)
+        self.settled = settled_components(place, self.encoder)
 
     def encode(self, x: Tensor) -> Posterior:
         """(B, *input) to a posterior over (B, code)."""

@@ -27,14 +27,15 @@ SLOWER = 0.01
 EXACT_UP_TO = 2048
 """Input numbers up to which the covariance is decomposed exactly; beyond, a randomised method finds the top of it."""
 MANY_UP_TO = 4096
-"""The same where more than an eighth of all components are asked for: exactly is then the quicker way as well."""
+"""The same where more than an eighth of all components are asked for, of at least as many rows: that is the quicker way
+then as well."""
 
 
-def settled(place: Place, encoder: nn.Module) -> dict[str, float]:
+def settled_components(place: Place, encoder: nn.Module) -> dict[str, float]:
     """What starts where it is best, with its factor on the learning rate (docs/decisions/0019-settled.md).
 
     Nothing without a linear path, or where it is not PCA that is asked for, as under a prior's divergence and behind a
-    sigmoid. Components of codes stay; there they are half of all weights, and were found from nearly all codes.
+    sigmoid. Components of codes stay: there they are half of all weights, and were found from many codes.
     """
     if place.posterior != "point" or place.output != "linear" or getattr(encoder, "linear", None) is None:
         return {}
@@ -98,7 +99,8 @@ def principal_components(rows: Tensor, count: int) -> tuple[Tensor, Tensor, Tens
     mean = rows.mean(0)
     centred = rows - mean
     rank = min(count, *rows.shape)
-    if rows.shape[1] <= (MANY_UP_TO if 8 * rank > rows.shape[1] else EXACT_UP_TO):
+    many = 8 * rank > rows.shape[1] <= len(rows)
+    if rows.shape[1] <= (MANY_UP_TO if many else EXACT_UP_TO):
         # in float64 on the CPU: not every GPU has it
         variances, basis = torch.linalg.eigh((centred.T @ centred).cpu().double() / len(rows))
         variances, basis = variances.flip(0)[:rank].to(rows), basis.flip(1)[:, :rank].to(rows)

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def of_level(level: Level) -> list[dict[str, Any]]:
-    """The stage's phases, ready for JSON; none of a stage that is trained in one, all of it at one rate."""
+    """The stage's phases as it is trained first, ready for JSON; none where it is one phase, all of it at one rate."""
     phases = level.stage.phases()
-    if all(phase.rates is None for phase in phases):
+    if all(phase.rates is None for phase in phases) and not level.stage.settled:
         return []
     names = [name for name, _ in level.stage.named_parameters()]
     whole = sum(phase.share for phase in phases)
@@ -26,7 +26,7 @@ def of_level(level: Level) -> list[dict[str, Any]]:
             "share": phase.share / whole,
             "epochs": phase.epochs,
             "patience": phase.patience,
-            "rates": _rates(phase, names),
+            "rates": _rates(phase, level.stage.settled, names),
         }
         for phase in phases
     ]
@@ -43,10 +43,11 @@ def in_words(levels: Sequence[Mapping[str, Any]]) -> str:
     return columns([("level", "phase", "share", "rate", "of"), *rows]) if rows else ""
 
 
-def _rates(phase: Phase, names: Sequence[str]) -> list[tuple[float, list[str]]]:
+def _rates(phase: Phase, settled: Mapping[str, float], names: Sequence[str]) -> list[tuple[float, list[str]]]:
     """The factors on the learning rate, the highest first, each with the parameters' beginnings that have it."""
     groups: dict[float, list[str]] = {}
-    for begin, rate in (phase.rates or {"": 1.0}).items():
+    slower = {begin: factor * phase.rate(begin) for begin, factor in settled.items()}
+    for begin, rate in {**(phase.rates or {"": 1.0}), **slower}.items():
         if any(name == begin or name.startswith(f"{begin}." if begin else "") for name in names):
             groups.setdefault(rate, []).append(begin or "everything")
     return sorted(groups.items(), reverse=True)

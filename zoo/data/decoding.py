@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from zoo.data.framing import MODES, frame
 
@@ -37,13 +37,16 @@ def decode(path: Path, shape: Shape) -> Bytes:
         ValueError: the file is empty, or ``frame`` cannot show it.
         Exception: whatever Pillow raises for a file that it cannot read to its end.
     """
-    if not path.stat().st_size:
-        raise ValueError("the file is empty")
     channels, height, width = shape
-    with Image.open(path, formats=_formats()) as picture:
-        side = SHRINK * max(height, width)  # either way round: EXIF may yet turn it
-        picture.draft(MODES.get(channels), (side, side))
-        return frame(picture, shape)
+    try:
+        with Image.open(path, formats=_formats()) as picture:
+            side = SHRINK * max(height, width)  # either way round: EXIF may yet turn it
+            picture.draft(MODES.get(channels), (side, side))
+            return frame(picture, shape)
+    except UnidentifiedImageError:
+        if not path.stat().st_size:
+            raise ValueError("the file is empty") from None
+        raise
 
 
 @contextmanager

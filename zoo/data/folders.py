@@ -48,8 +48,7 @@ def read_folder(folder: Path, shape: Shape, *, split: str, strict: bool, name: s
 
 
 def _key(folder: Path, listing: Listing, shape: Shape, name: str) -> Key:
-    """When these images are the same: no file was added, removed or changed, by its size and time, and what decodes and
-    resizes is the same."""
+    """When these images are the same: no file was added, removed or changed, by its size and time, and so is Pillow."""
     digest = hashlib.sha256()
     for file in listing.files:
         path = folder / file
@@ -61,7 +60,6 @@ def _key(folder: Path, listing: Listing, shape: Shape, name: str) -> Key:
         "shape": list(shape),
         "files": digest.hexdigest(),
         "pillow": version("pillow"),
-        "torch": version("torch"),
     }
     channels, height, width = shape
     return Key("images", f"{name}, {listing.split}, {height}x{width}x{channels}", parts, ("folder", "split", "shape"))

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
-from torch.nn.functional import interpolate
 
 from zoo.errors import DataError
 
@@ -25,8 +23,8 @@ def frame(picture: Image.Image, shape: Shape) -> Bytes:
     """A picture as (C, H, W) bytes, C being 1 or 3.
 
     It is turned upright as its EXIF data says, put on white where it is transparent, brought to 8 bits, to grey
-    (ITU-R 601 luma) or RGB, cut evenly on both sides to the asked proportions, and resized (bicubic, antialiased). A
-    picture of the asked size keeps its pixels.
+    (ITU-R 601 luma) or RGB, and resized to cover the asked size (bicubic, antialiased) with the rest cropped evenly
+    from both sides. A picture of the asked size keeps its pixels.
 
     Raises:
         DataError: C is neither.
@@ -38,10 +36,10 @@ def frame(picture: Image.Image, shape: Shape) -> Bytes:
     picture = _opaque(_eight_bits(ImageOps.exif_transpose(picture)))
     if picture.mode != MODES[channels]:
         picture = picture.convert(MODES[channels])
-    if picture.size == (width, height):
-        pixels: Bytes = np.asarray(picture, dtype=np.uint8).reshape(height, width, channels)
-        return pixels.transpose(2, 0, 1)
-    return _resized(_middle(picture, width, height), width, height)
+    if picture.size != (width, height):
+        picture = ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC)
+    pixels: Bytes = np.asarray(picture, dtype=np.uint8).reshape(height, width, channels)
+    return pixels.transpose(2, 0, 1)
 
 
 def frame_array(pixels: Bytes, shape: Shape) -> Bytes:
@@ -61,23 +59,6 @@ def frame_array(pixels: Bytes, shape: Shape) -> Bytes:
         raise DataError(f"images with {channels} channels cannot be brought to {shape[0]}: 1, 3 and 4 can, to 1 or 3")
     upright = np.ascontiguousarray(pixels.transpose(1, 2, 0))
     return frame(Image.fromarray(upright[..., 0] if channels == 1 else upright), shape)
-
-
-def _middle(picture: Image.Image, width: int, height: int) -> Image.Image:
-    """As much of the middle of a picture as has the proportions of these sides, in whole pixels."""
-    scale = min(picture.width / width, picture.height / height)
-    inner = max(1, round(scale * width)), max(1, round(scale * height))
-    if inner == picture.size:
-        return picture  # cropped, a large one would be copied whole
-    left, top = (picture.width - inner[0]) // 2, (picture.height - inner[1]) // 2
-    return picture.crop((left, top, left + inner[0], top + inner[1]))
-
-
-def _resized(picture: Image.Image, width: int, height: int) -> Bytes:
-    """A picture as (C, height, width) bytes: by torch, to within one of what Pillow gives and several times as fast."""
-    pixels = torch.from_numpy(np.array(picture).reshape(1, picture.height, picture.width, -1)).permute(0, 3, 1, 2)
-    found: Bytes = interpolate(pixels, (height, width), mode="bicubic", antialias=True)[0].numpy()
-    return found
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

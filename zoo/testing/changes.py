@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isclose, isfinite
+from math import inf, isclose, isfinite
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from zoo.errors import ZooError
 from zoo.growth import View
 from zoo.interfaces import Stage
-from zoo.phases import END, Moment, Phase, begins
+from zoo.phases import END, Moment, Phase, factor_of
 from zoo.testing.requirements import (
     ConformanceError,
     check_saving,
@@ -66,9 +66,11 @@ def check_phases(owner: Stage | Term, codes: Callable[[int], Tensor]) -> None:
         phases = owner.phases()
     require(phases or not of_stage, part, "phases is empty, so it would not be trained: (Phase(),) trains all of it")
     learning = [name for name, parameter in owner.named_parameters() if parameter.requires_grad]
-    for begin in owner.settled if isinstance(owner, Stage) else ():
-        there = any(begins(name, begin) for name, _ in owner.named_parameters())
+    settled = owner.settled if isinstance(owner, Stage) else {}
+    for begin, factor in settled.items():
+        there = any(factor_of(name, {begin: 1.0}, other=0.0) for name, _ in owner.named_parameters())
         require(there, part, f"settled: no parameter's name begins with {begin!r}")
+        require(0 <= factor < inf, part, f"settled: the factor of {begin!r} is {factor:g}, and is 0 or more")
     for phase in phases:
         require(isinstance(phase, Phase), part, f"phases holds a {type(phase).__name__}, not a Phase")
         require(phase.share > 0, part, f"phase {phase.name!r} has a share of {phase.share:g}: it would not be trained")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from zoo.errors import TrainingError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -72,7 +74,16 @@ class Average:
         return {name: average for name, live, average in found if own is None or id(live) in own}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Continue from a saved ``state``."""
+        """Continue from a saved ``state``.
+
+        Raises:
+            TrainingError: it is of other parameters.
+        """
+        if other := sorted(state.keys() ^ set(self.names)):
+            raise TrainingError(
+                f"the checkpoint was written by another version, which trained other parameters ({other[0]}): train "
+                "anew, in another folder (--out, out=)"
+            )
         self.averages = [
             torch.empty_like(live).copy_(state[name]) for name, live in zip(self.names, self.live, strict=True)
         ]

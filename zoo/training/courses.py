@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from zoo.phases import Phase, begins
+from zoo.phases import Phase, factor_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -81,5 +81,4 @@ class Course:
         _, inside, within = name.partition("stage.")
         if not inside:
             return 1.0
-        own = [factor for begin, factor in self.settled.items() if begins(within, begin)]
-        return self.phase.rate(within) * min(own, default=1.0)
+        return self.phase.rate(within) * factor_of(within, self.settled, other=1.0)

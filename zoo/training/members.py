@@ -98,7 +98,17 @@ def check_together(stacks: Sequence[Stack], options: Options) -> Options:
             )
         _check_below(stack, first, number)
         _check_top(stack.level(top), number)
+        own, others = (_been(it.level(top)) for it in (stack, first))
+        if own != others:
+            raise TrainingError(
+                f"the top level of stack {number} {own}, that of the first {others}: those that are trained for the "
+                "first time and those that train on learn apart"
+            )
     return replace(options, level=top)
+
+
+def _been(level: Level) -> str:
+    return "was trained before" if level.trained else "was not trained yet"
 
 
 def _alike(stack: Stack) -> list[str]:

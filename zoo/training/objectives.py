@@ -135,7 +135,7 @@ class LevelLearner(Learner):
         self.number = number
         self.phase = phase or Phase()
         # in tuples, so that the levels that stay frozen are not registered
-        self.stack, self.found = (stack,), (stack.level(number),)
+        self.stack, self._level = (stack,), (stack.level(number),)
         counted = self.phase.terms
         self.terms = [(name, term) for name, term in _terms(self.level) if counted is None or name in counted]
         """The level's terms that count, by name."""
@@ -152,7 +152,7 @@ class LevelLearner(Learner):
     @property
     def level(self) -> Level:
         """The level whose terms count."""
-        return self.found[0]
+        return self._level[0]
 
     @property
     def stages(self) -> list[Stage]:

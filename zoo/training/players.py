@@ -14,7 +14,7 @@ from zoo.errors import TrainingError
 from zoo.training.processes import Processes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -32,7 +32,7 @@ class Player:
 
     Args:
         name: "stage", or the name of the term or head that owns the critic.
-        rates: what learns, each with its factor on the learning rate.
+        rates: what learns, by name, each with its factor on the learning rate.
         options: names the optimiser, its rate, its weight decay and the clipping.
         members: modules whose gradients are clipped each for itself, where several learn at once.
         processes: that have a gradient each, of which all take the mean.
@@ -41,22 +41,24 @@ class Player:
     def __init__(
         self,
         name: str,
-        rates: Iterable[tuple[nn.Parameter, float]],
+        rates: Mapping[str, tuple[nn.Parameter, float]],
         options: Options,
         members: Sequence[nn.Module] = (),
         processes: Processes | None = None,
     ) -> None:
         self.name, self.processes = name, processes or Processes()
-        rates = list(rates)
-        self.parameters = [parameter for parameter, _ in rates]
+        self.parameters = [parameter for parameter, _ in rates.values()]
         self.clip = options.clip
         learn = {id(parameter) for parameter in self.parameters}
         self.clipped = [
             [parameter for parameter in member.parameters() if id(parameter) in learn] for member in members
         ] or [self.parameters]
-        self.optimizer = _optimizer(rates, options)
+        self.optimizer = _optimizer([*rates.values()], options)
         for group in self.optimizer.param_groups:
             group["highest"] = group["lr"]
+        names = {id(parameter): name for name, (parameter, _) in rates.items()}
+        self.names = [names[id(parameter)] for group in self.optimizer.param_groups for parameter in group["params"]]
+        """In the optimiser's own order, by which it numbers its states."""
 
     def step(self, loss: Tensor, factor: float, momentum: float | None = None) -> Tensor:
         """Go one step down the loss, at ``factor`` times the highest rate.
@@ -86,20 +88,21 @@ class Player:
         return norm
 
     def state(self) -> dict[str, Tensor]:
-        """The optimiser's tensors, by parameter number and name."""
+        """The optimiser's tensors, by the parameter's name and their own."""
         state = self.optimizer.state_dict()["state"]
         return {
-            f"{number}.{key}": torch.as_tensor(value, device="cpu")
+            f"{self.names[number]}.{key}": torch.as_tensor(value, device="cpu")
             for number, own in state.items()
             for key, value in own.items()
         }
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Continue from a saved ``state``."""
+        numbers = {name: number for number, name in enumerate(self.names)}
         state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            number, key = name.split(".", 1)
-            state.setdefault(int(number), {})[key] = tensor
+        for place, tensor in tensors.items():
+            name, key = place.rsplit(".", 1)
+            state.setdefault(numbers[name], {})[key] = tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         for parameter, own in self.optimizer.state.items():
             for key, value in own.items():
@@ -111,12 +114,16 @@ class Player:
 def players(course: Course, options: Options, processes: Processes) -> tuple[Player | None, list[Player]]:
     """The stage (None where nothing of it learns) and the critics of what is being trained."""
     critics = {
-        name: [(parameter, owner.critic_rate) for parameter in owner.critic.parameters() if parameter.requires_grad]
+        name: {
+            own: (parameter, owner.critic_rate)
+            for own, parameter in owner.critic.named_parameters()
+            if parameter.requires_grad
+        }
         for name, owner in course.learner.critics().items()
         if owner.critic is not None
     }
-    theirs = {id(parameter) for rates in critics.values() for parameter, _ in rates}
-    own = [(parameter, factor) for parameter, factor in course.rates().values() if id(parameter) not in theirs]
+    theirs = {id(parameter) for rates in critics.values() for parameter, _ in rates.values()}
+    own = {name: rate for name, rate in course.rates().items() if id(rate[0]) not in theirs}
     stage = Player("stage", own, options, course.learner.members, processes) if own else None
     return stage, [Player(name, rates, options, (), processes) for name, rates in critics.items() if rates]
 
