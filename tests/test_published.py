@@ -20,6 +20,7 @@ import zoo
 from zoo import registry
 from zoo.cli import main
 from zoo.cli.targets import complete_target
+from zoo.data import images
 from zoo.errors import RegistryError
 from zoo.registry import forms
 
@@ -355,6 +356,14 @@ def test_every_stage_that_comes_along_is_there_to_the_byte() -> None:
 def test_every_stage_that_comes_along_is_measured_on_what_comes_along() -> None:
     for entry in registry.published().values():
         assert any(told.data == "sample" for told in entry.metrics), entry.name
+
+
+def test_images_are_decoded_and_resized_to_what_every_stage_was_measured_on() -> None:
+    """Otherwise ``zoo verify`` could repeat none of the numbers, and would say that these are other images."""
+    for entry in registry.published().values():
+        told = next(told for told in entry.metrics if told.data == "sample")
+        shown = images("sample", zoo.build(entry.spec).input_shape, split=told.split)
+        assert shown.fingerprint == told.fingerprint, entry.name
 
 
 def test_the_zoos_own_file_is_in_the_wheel_with_its_stages() -> None:
