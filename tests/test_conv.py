@@ -196,6 +196,20 @@ def test_no_input_makes_a_variance_that_ends_a_run():
     assert log_variance(torch.tensor([-100.0, 0.0])).tolist() == pytest.approx([-104.0, -4.0], abs=0.01)
 
 
+@pytest.mark.parametrize(("rows", "count", "exactly"), [(64, 8, True), (64, 2, False), (20, 8, False)])
+def test_many_components_of_enough_rows_are_exact(monkeypatch, rows, count, exactly):
+    monkeypatch.setattr("zoo_conv.projection.EXACT_UP_TO", 8)
+    monkeypatch.setattr("zoo_conv.projection.MANY_UP_TO", 32)
+    drawn, lowrank = [], torch.svd_lowrank
+    monkeypatch.setattr(torch, "svd_lowrank", lambda *a, **k: drawn.append(1) or lowrank(*a, **k))
+    x = torch.randn(rows, 24, generator=torch.Generator().manual_seed(0)) * torch.logspace(0, -1, 24)
+    mean, analysis, synthesis = principal_components(x, count)
+    assert bool(drawn) is not exactly
+    told = (torch.linalg.svdvals(x - x.mean(0))[count:].square().sum() / x.numel()).item()
+    error = ((x - mean) @ analysis.T @ synthesis.T + mean - x).square().mean().item()
+    assert error == pytest.approx(told, rel=1e-3 if exactly else 0.1)
+
+
 LINEAR = ("encoder.linear.", "decoder.linear.")
 
 
