@@ -154,7 +154,8 @@ class Stage(Part):
 
     settled: Mapping[str, float] = MappingProxyType({})
     """What ``prepare`` sets to the best there is for clean inputs, by beginnings of parameters' names: factors on the
-    learning rate while the level is trained for the first time, unless images are corrupted; 0 stays as it is."""
+    learning rate while the level is trained for the first time, unless images are corrupted, or the loss of a level on
+    codes is in pixels; 0 stays as it is."""
 
     encoder: nn.Module
     decoder: nn.Module

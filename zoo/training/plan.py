@@ -102,9 +102,9 @@ class Plan:
         source = self._images() if from_images else self._codes(level - 1)
         title = phase.name or ("pixels" if from_images else "codes")
         own = self.stack.level(level)
-        # What a loss in pixels asks of a level on codes was found from few: its sample is one of images.
-        first_best = not own.trained and corruption is None and not in_pixels
-        turn["settled"] = own.stage.settled if first_best else {}
+        # With a loss in pixels the sample is one of images, and far fewer of them than of codes fit into it.
+        best = not own.trained and corruption is None and not in_pixels
+        turn["settled"] = own.stage.settled if best else {}
         if self.members is None:
             return Course(number, level, title, learners[0], source, self._validate, phase, **turn)
         turn |= {"seeds": self.members.seeds, "factors": self.members.factors}
