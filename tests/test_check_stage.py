@@ -130,6 +130,10 @@ class SettledElsewhere(Linear):
     settled = MappingProxyType({"encoder.lin": 0.0})
 
 
+class SettledBackwards(Linear):
+    settled = MappingProxyType({"encoder": -0.1})
+
+
 class Untrained(Linear):
     def phases(self):
         return ()
@@ -288,6 +292,7 @@ BROKEN_STAGES = {
     DoubleState: "sum is not float32",
     Misspelt: "phase 'halves' trains nothing",
     SettledElsewhere: "settled: no parameter's name begins with 'encoder.lin'",
+    SettledBackwards: "settled: the factor of 'encoder' is -0.1, and is 0 or more",
     Untrained: "phases is empty",
     WrongShape: r"decode\(z\).* has shape \(1, 5\), not \(1, 6\)",
     WrongKind: "gives a point where the place asks for gaussian",

@@ -169,6 +169,13 @@ def test_a_broken_command_breaks_nothing_else(install):
 # -- show, cite ------------------------------------------------------------------------------------------------------
 
 
+def test_show_says_what_learns_more_slowly():
+    said = zoo("show", "8x8x1/fc3(hidden=[8])/fc2(hidden=[4])").output
+    assert re.search(r"1 +1 +0\.01 +encoder\.linear, decoder\.linear", said)
+    assert re.search(r"2 +1 +0 +encoder\.linear, decoder\.linear", said)
+    assert "linear" not in zoo("show", "8x8x1/fc3(hidden=[8])+kl").output.partition("sources")[0]
+
+
 def test_show_a_spec():
     text = zoo("show", "28x28x1/conv7x7x10/fc8+wae_mmd(10)").stdout
     assert "784 numbers in (28x28x1), 8 out (8): 98 to 1" in text
