@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from pages import check_made
 
 from zoo import registry
-from zoo.cli import main
+from zoo.cli import COMMANDS, main
 from zoo.cli.coding import distinct
 from zoo.cli.targets import complete_target
 from zoo.training import Options
@@ -77,6 +77,12 @@ def test_what_needs_no_torch_imports_none(words):
     run = f"import sys\nfrom zoo.cli import main\nmain({words.split()!r}, standalone_mode=False)\n"
     heavy = "{'torch', 'numpy', 'matplotlib', 'PIL', 'sklearn'} & set(sys.modules)"
     assert python(f"{run}print(sorted({heavy}))").splitlines()[-1] == "[]"
+
+
+def test_a_command_imports_no_other():
+    run = "import sys\nfrom zoo.cli import main\nmain(['list'], standalone_mode=False)\n"
+    there = python(f"{run}print('zoo.cli.listing' in sys.modules, 'zoo.cli.training' in sys.modules)")
+    assert there.splitlines()[-1] == "True False"
 
 
 def test_the_quick_commands_are_quick():
@@ -242,9 +248,14 @@ def test_the_shell_asks_for_completions():
 # -- help ------------------------------------------------------------------------------------------------------------
 
 
+def command(name):
+    """The program's own command of this name."""
+    return main.get_command(click.Context(main), name)
+
+
 def test_train_tells_the_defaults_of_the_trainer():
     """The help says them without importing the trainer, so here they are compared."""
-    told = {option.name: option for option in main.commands["train"].params}
+    told = {option.name: option for option in command("train").params}
     fields = Options.__dataclass_fields__
     assert fields.keys() <= told.keys()
     assert told["epochs"].show_default == str(DEFAULT_EPOCHS)
@@ -262,17 +273,18 @@ def test_train_tells_the_defaults_of_the_trainer():
 
 
 def test_every_command_has_a_line_of_help():
-    for name, command in main.commands.items():
-        assert command.help, name
-        assert not command.get_short_help_str(64).endswith("..."), name
+    for name in COMMANDS:
+        assert command(name).help, name
+        assert not command(name).get_short_help_str(64).endswith("..."), name
 
 
 def below(group, prefix=""):
     """All commands of a group by the words that call them, each group before what is in it."""
-    for word, command in group.commands.items():
-        yield prefix + word, command
-        if isinstance(command, click.Group):
-            yield from below(command, f"{prefix}{word} ")
+    for word in COMMANDS if group is main else group.commands:
+        called = group.get_command(click.Context(group), word)
+        yield prefix + word, called
+        if isinstance(called, click.Group):
+            yield from below(called, f"{prefix}{word} ")
 
 
 def listing():

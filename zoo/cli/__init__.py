@@ -1,59 +1,46 @@
-"""The program `zoo`. What only one command needs, torch above all, is imported when that command runs."""
+"""The program `zoo`. A command is imported when it is called or told of, and what it alone needs when it runs."""
 
 from __future__ import annotations
 
 import click
 
-from zoo.cli.caching import cache
-from zoo.cli.coding import decode, encode
-from zoo.cli.comparing import compare
-from zoo.cli.demonstrating import demo
-from zoo.cli.drawing import draw, sample
-from zoo.cli.evaluating import evaluate
-from zoo.cli.listing import list_names, plugins
 from zoo.cli.program import Program
-from zoo.cli.publishing import publish, verify
-from zoo.cli.rates import lr_find
-from zoo.cli.reproducing import reproduce
-from zoo.cli.rungs import rungs
-from zoo.cli.searching import anomalies, nearest
-from zoo.cli.sharing import pull, push
-from zoo.cli.showing import cite, show
-from zoo.cli.training import train
-from zoo.cli.varying import interpolate, similar
 
 __all__ = ["main"]
+
+COMMANDS = {
+    "demo": "zoo.cli.demonstrating:demo",
+    "list": "zoo.cli.listing:list_names",
+    "show": "zoo.cli.showing:show",
+    "plugins": "zoo.cli.listing:plugins",
+    "cite": "zoo.cli.showing:cite",
+    "train": "zoo.cli.training:train",
+    "lr-find": "zoo.cli.rates:lr_find",
+    "eval": "zoo.cli.evaluating:evaluate",
+    "compare": "zoo.cli.comparing:compare",
+    "sample": "zoo.cli.drawing:sample",
+    "draw": "zoo.cli.drawing:draw",
+    "encode": "zoo.cli.coding:encode",
+    "decode": "zoo.cli.coding:decode",
+    "nearest": "zoo.cli.searching:nearest",
+    "anomalies": "zoo.cli.searching:anomalies",
+    "interpolate": "zoo.cli.varying:interpolate",
+    "similar": "zoo.cli.varying:similar",
+    "rungs": "zoo.cli.rungs:rungs",
+    "push": "zoo.cli.sharing:push",
+    "pull": "zoo.cli.sharing:pull",
+    "publish": "zoo.cli.publishing:publish",
+    "verify": "zoo.cli.publishing:verify",
+    "reproduce": "zoo.cli.reproducing:reproduce",
+    "cache": "zoo.cli.caching:cache",
+}
+"""The program's own commands in the order of its help, each as ``module:function``."""
 
 
 @click.group(
     "zoo",
     cls=Program,
-    commands=[
-        demo,
-        list_names,
-        show,
-        plugins,
-        cite,
-        train,
-        lr_find,
-        evaluate,
-        compare,
-        sample,
-        draw,
-        encode,
-        decode,
-        nearest,
-        anomalies,
-        interpolate,
-        similar,
-        rungs,
-        push,
-        pull,
-        publish,
-        verify,
-        reproduce,
-        cache,
-    ],
+    own=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog='Completion in the shell: eval "$(_ZOO_COMPLETE=bash_source zoo)", or zsh_source, or fish_source.',
 )

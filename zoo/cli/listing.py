@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo import registry
-from zoo.cli import shelf
+from zoo.cli import COMMANDS, shelf
 from zoo.cli.columns import columns
 from zoo.errors import RegistryError
 
@@ -56,13 +56,11 @@ def list_names(pattern: str, kind: str | None, *, pretrained: bool, as_json: boo
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_context
-def plugins(ctx: click.Context, *, as_json: bool) -> None:
+def plugins(*, as_json: bool) -> None:
     """Show the plugins, what they offer, and why one is not in use."""
     installed = registry.plugins()
-    own = set(getattr(ctx.parent, "command", click.Group()).commands)
     broken, published_twice = _registry_problems()
-    clashes = _clashes(installed, own) + published_twice
+    clashes = _clashes(installed) + published_twice
     if as_json:
         described = [_described(plugin, broken) for plugin in installed]
         click.echo(json.dumps({"plugins": described, "clashes": clashes}, indent=2))
@@ -131,7 +129,7 @@ def _by_kind(plugin: Plugin) -> dict[str, list[str]]:
     return {kind: names for kind, names in found.items() if names}
 
 
-def _clashes(installed: list[Plugin], own: set[str]) -> list[str]:
+def _clashes(installed: list[Plugin]) -> list[str]:
     """One spec for every name that is offered more than once, and for every command that the zoo has itself."""
     offered: dict[tuple[bool, str], list[Entry]] = defaultdict(list)
     for plugin in installed:
@@ -140,7 +138,7 @@ def _clashes(installed: list[Plugin], own: set[str]) -> list[str]:
     found = []
     for (command, name), rivals in offered.items():
         places = " and ".join(f"{entry.plugin} ({entry.origin})" for entry in rivals)
-        if command and name in own:
+        if command and name in COMMANDS:
             found.append(f"the command {name!r} of {places} is not reached: the zoo has one of this name")
         elif len(rivals) > 1:
             found.append(f"{name!r} is offered by {places}: block one of them with {registry.BLOCKED}")

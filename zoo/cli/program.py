@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,8 @@ from zoo import registry
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from zoo.registry import Entry
 
 
@@ -31,16 +34,25 @@ class Program(click.Group):
     """Commands of its own, in the order given, and those that plugins offer, each imported when it is called.
 
     A plugin's command that has the name of one of its own is not reached.
+
+    Args:
+        own: its own commands, each as ``module:function``.
     """
+
+    def __init__(self, *args: Any, own: Mapping[str, str], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.own = own
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The program's own commands, then the plugins'."""
-        return [*self.commands, *sorted(registry.commands().keys() - self.commands.keys())]
+        return [*self.own, *sorted(registry.commands().keys() - self.own.keys())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The program's own command of this name; else a plugin's, still to be imported."""
-        if cmd_name in self.commands:
-            return self.commands[cmd_name]
+        if cmd_name in self.own:
+            module, _, function = self.own[cmd_name].partition(":")
+            command: click.Command = getattr(import_module(module), function)
+            return command
         entry = registry.commands().get(cmd_name)
         return None if entry is None else Offered(entry)
 
@@ -62,7 +74,7 @@ class Program(click.Group):
         except Exception as error:
             if ctx.params["debug"] or getattr(error, "errno", None) == errno.EPIPE:  # click knows what to do with pipes
                 raise
-            command = self.commands.get(ctx.invoked_subcommand or "")
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
             batched = command is not None and any(BATCH_SIZE in parameter.opts for parameter in command.params)
             raise click.ClickException(_message(error, batched=batched)) from error
 
