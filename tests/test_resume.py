@@ -54,10 +54,10 @@ def told(out):
     return [{key: value for key, value in line.items() if "second" not in key} for line in lines]
 
 
-def checkpoints_mapped():
-    """The lines of this process's memory map that are of checkpoints."""
+def checkpoints_mapped(run):
+    """The lines of this process's memory map that are of a run's checkpoints."""
     maps = Path("/proc/self/maps").read_text("utf-8").splitlines()
-    return [line for line in maps if "/checkpoints/" in line]
+    return [line for line in maps if f"{run}/checkpoints/" in line]
 
 
 @pytest.fixture(autouse=True)
@@ -377,7 +377,7 @@ class TestTheSameRun:
         step, mapped = loops._Run._step, []
 
         def stepping(run, progress):
-            mapped.append(checkpoints_mapped())
+            mapped.append(checkpoints_mapped(tmp_path / "run"))
             return step(run, progress)
 
         monkeypatch.setattr(loops._Run, "_step", stepping)
@@ -389,7 +389,7 @@ class TestTheSameRun:
             """As if it had been."""
 
         def encoding(*_, **__):
-            mapped.append(checkpoints_mapped())
+            mapped.append(checkpoints_mapped(tmp_path / "run"))
             raise Killed
 
         mapped = []

@@ -58,6 +58,11 @@ class Coding:
         """How often every image is encoded: once, or once for each view."""
         return 1 if self.augmentation is None else self.views
 
+    @property
+    def plain(self) -> bool:
+        """What is kept of an image, and read of it, is the one code that it is given."""
+        return self.mode == "mean" and self.augmentation is None
+
     def describe(self) -> dict[str, Any]:
         """JSON-ready."""
         views = None

@@ -45,7 +45,7 @@ class HeadLearner(Learner):
     def from_images(self, images: Tensor) -> Tensor:
         return images if self.in_pixels else self.stack[0].encode(images)
 
-    def reconstruct(self, images: Tensor) -> None:
+    def reconstruct(self, batch: Tensor) -> None:
         return None
 
     def advance(self, moment: Moment) -> None:

@@ -75,8 +75,8 @@ class Learner(nn.Module):
         """Raw images to what ``forward`` takes: validation always starts from raw images."""
 
     @abstractmethod
-    def reconstruct(self, images: Tensor) -> Tensor | None:
-        """Raw images there and back through everything trained so far; None where nothing comes back."""
+    def reconstruct(self, batch: Tensor) -> Tensor | None:
+        """What ``forward`` takes to images, there and back through everything trained so far; None where none come."""
 
     @abstractmethod
     def critics(self) -> Mapping[str, Term | Head]:
@@ -225,10 +225,13 @@ class LevelLearner(Learner):
         """Images as the phase has them: of another size, while a stage grows."""
         return images if self.view is None else self.view(images)
 
-    def reconstruct(self, images: Tensor) -> Tensor:
-        stack = self.stack[0]
-        x_hat = stack.decode(stack.encode(self._shown(images), self.number), self.number)
-        return enlarge(x_hat, (images.shape[-2], images.shape[-1])) if self.view is not None else x_hat
+    def reconstruct(self, batch: Tensor) -> Tensor:
+        x_hat = self.stack[0].decode(self._encoded(self._shown(batch)), self.number)
+        return enlarge(x_hat, (batch.shape[-2], batch.shape[-1])) if self.view is not None else x_hat
+
+    def _encoded(self, batch: Tensor) -> Tensor:
+        """The level's codes of what ``forward`` takes."""
+        return self.stack[0].encode(batch, self.number)
 
     def critics(self) -> dict[str, Term]:
         terms = self.weighed if self.phase.code_loss is None else {}
@@ -261,6 +264,9 @@ class LevelInCodes(LevelLearner):
 
     def from_images(self, images: Tensor) -> Tensor:
         return self.stack[0].encode(images, self.number - 1)
+
+    def _encoded(self, batch: Tensor) -> Tensor:
+        return self.level.encode(batch).mode
 
 
 class LevelInPixels(LevelLearner):

@@ -11,6 +11,7 @@ from zoo.data.augmentation import Augmented
 from zoo.training.checks import learns
 from zoo.training.courses import Course
 from zoo.training.heads import HeadLearner
+from zoo.training.held_out import HeldOut
 from zoo.training.interrupts import InterruptedTrainingError
 from zoo.training.objectives import LevelInCodes, LevelInPixels, WholeStack
 from zoo.training.together import Together
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from zoo.training.interrupts import Interrupt
     from zoo.training.material import Material
     from zoo.training.members import Members
-    from zoo.training.objectives import Learner
     from zoo.training.options import Options
     from zoo.training.processes import Processes
     from zoo.training.progress import Reporter
@@ -106,23 +106,23 @@ class Plan:
         best = not own.trained and corruption is None and not in_pixels
         turn["settled"] = own.stage.settled if best else {}
         if self.members is None:
-            return Course(number, level, title, learners[0], source, self._validate, phase, **turn)
+            return Course(number, level, title, learners[0], source, self._held_out(), phase, **turn)
         turn |= {"seeds": self.members.seeds, "factors": self.members.factors}
-        return Course(number, level, title, Together(learners), source, self._validate, phase, **turn)
+        return Course(number, level, title, Together(learners), source, self._held_out(), phase, **turn)
 
     def _head(self, number: int) -> Course:
         levels = len(self.stack.levels)
         loss_in = cast("Head", self.stack.head).loss_in or self.options.loss_in
         source = self._images() if loss_in == "pixels" or not levels else self._codes(levels)
         learner = HeadLearner(self.stack, loss_in)
-        return Course(number, levels + 1, loss_in, learner, source, self._validate, closes=False)
+        return Course(number, levels + 1, loss_in, learner, source, self._held_out(), closes=False)
 
     def _refinement(self, number: int) -> Course:
         """Everything end to end. Nothing is prepared again, and only the top level's scale is measured anew."""
         learner = WholeStack(self.stack)
         learner.corruption = self.options.corruption
         return Course(
-            number, learner.number, "refine", learner, self._images(), self._validate, scale=REFINE_RATE, opens=False
+            number, learner.number, "refine", learner, self._images(), self._held_out(), scale=REFINE_RATE, opens=False
         )
 
     def _images(self) -> Source:
@@ -153,22 +153,6 @@ class Plan:
             self.reporter.stop()
         return found if self.material.places is None else found.subset(self.material.places)
 
-    def _validate(self, learner: Learner) -> dict[str, float]:
-        """The learner's loss on held-out raw images, and the squared error of what comes back of them."""
-        loss = error = 0.0
-        pixels: float | None = None
-        size = max(2, min(250, self.options.batch_size * 4))
-        every = self.material.held.labels if learner.labelled else None
-        count = len(self.material.held)
-        for start in range(self.processes.rank * size, count, size * self.processes.count):
-            x = self.material.held.batch(slice(start, start + size)).to(self.processes.device)
-            labels = None if every is None else every[start : start + size].to(x.device)
-            loss += learner(learner.from_images(x), labels).total.item() * len(x)
-            x_hat = learner.reconstruct(x)
-            if x_hat is not None:
-                if start == 0:
-                    self.reporter.keep(x, x_hat)
-                error += (x_hat - x).square().mean().item() * len(x)
-                pixels = error
-        loss, error, some = self.processes.total([loss, error, float(pixels is not None)])
-        return {"loss": loss / count} | ({"mse": error / count} if some else {})
+    def _held_out(self) -> HeldOut:
+        """What a course is validated by."""
+        return HeldOut(self.material.held, self.options.batch_size, self.processes, self.reporter)

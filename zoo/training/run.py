@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.accelerator import Accelerator
 
 from zoo import files
+from zoo.codes import Codes
 from zoo.errors import TrainingError
 from zoo.layout import channels_last
 from zoo.training import precision, records
@@ -26,9 +28,13 @@ from zoo.training.schedules import Spent
 from zoo.training.together import Together
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from torch import Tensor
+
+    from zoo.data import Images
+    from zoo.posterior import Posterior
     from zoo.stack import Stack
     from zoo.training.courses import Course
     from zoo.training.material import Material
@@ -36,6 +42,7 @@ if TYPE_CHECKING:
 
 FINISHED_ELEMENTS = 2**24
 """Numbers of codes that a finished level's scale is measured on, at most: 4,096 codes of 8x8x64."""
+FINISHED_AT_ONCE = 250
 
 
 class Run:
@@ -199,7 +206,7 @@ class Run:
         """Bring a finished level's codes to unit scale, and record that the course is over."""
         if course.closes:
             for place, stack in enumerate(self.stacks):
-                self._scale(stack, course.level, self.options.seed if course.seeds is None else course.seeds[place])
+                self._scale(stack, course, self.options.seed if course.seeds is None else course.seeds[place])
             self.processes.same(self.whole)
         if self.shelf is not None and self.accelerator.is_main_process:
             facts = {"history": self.reporter.length(), "spent": asdict(spent)}
@@ -207,14 +214,17 @@ class Run:
             done.put("stack", dict(self.whole.state_dict()))
             self.shelf.save(done)
 
-    def _scale(self, stack: Stack, number: int, seed: int) -> None:
-        """Bring a finished level's codes to unit scale."""
-        level, kept = stack.level(number), self.material.kept
+    def _scale(self, stack: Stack, course: Course, seed: int) -> None:
+        """Bring a finished level's codes to unit scale: of the cached codes that it learned from, or of the images."""
+        level = stack.level(course.level)
+        seen: Images | Codes = self.material.kept
+        encode: Callable[[Tensor], Posterior] = partial(stack.posterior, levels=course.level)
+        if isinstance(course.source, Codes) and self.options.coding.plain:
+            seen, encode = course.source, level.encode
         size = torch.Size(level.code_shape).numel()
-        order = torch.randperm(len(kept), generator=torch.Generator().manual_seed(seed), device="cpu")
-        few = kept.subset(order[: max(2, min(len(kept), FINISHED_ELEMENTS // size))])
-        batches = (few.batch(slice(start, start + 250)) for start in range(0, len(few), 250))
-        level.finish(stack.posterior(x.to(stack.device), number) for x in batches)
+        order = torch.randperm(len(seen), generator=torch.Generator().manual_seed(seed), device="cpu")
+        rows = order[: max(2, min(len(seen), FINISHED_ELEMENTS // size))]
+        level.finish(encode(seen.batch(part).to(stack.device)) for part in rows.split(FINISHED_AT_ONCE))
 
     def _resumed(self, resume: bool | str) -> Checkpoint | None:
         """The checkpoint to go on from, put into the stack; None where there is none yet."""

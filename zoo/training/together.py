@@ -138,7 +138,7 @@ class Together(Learner):
     def from_images(self, images: Tensor) -> Tensor:
         return self.members[0].from_images(images)
 
-    def reconstruct(self, images: Tensor) -> None:
+    def reconstruct(self, batch: Tensor) -> None:
         return None
 
     def critics(self) -> dict[str, Any]:
