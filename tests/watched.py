@@ -85,9 +85,9 @@ class Watch(Moments):
             self.tick("step")
             return norm
 
-        def encoded(stack, *arguments):
+        def encoded(stack, *arguments, **named):
             self.tick("encoding")
-            return posterior(stack, *arguments)
+            return posterior(stack, *arguments, **named)
 
         Player.step, Stack.posterior = stepped, encoded
 
