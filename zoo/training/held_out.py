@@ -32,12 +32,11 @@ class HeldOut:
         self.size = max(2, min(AT_ONCE, batch_size * 4))
         self.kept: dict[int, Tensor] = {}
         """What learners take of a batch of images, by its start. The members of a course take the same."""
-        self.room = KEPT_BYTES
 
     def __call__(self, learner: Learner) -> dict[str, float]:
         """The learner's loss, and the squared error of the images that come back, where some do."""
         loss = error = 0.0
-        pixels: float | None = None
+        returned = False
         every = self.images.labels if learner.labelled else None
         count, size = len(self.images), self.size
         for start in range(self.processes.rank * size, count, size * self.processes.count):
@@ -50,8 +49,8 @@ class HeldOut:
                 if start == 0:
                     self.reporter.keep(x, x_hat)
                 error += (x_hat - x).square().mean().item() * len(x)
-                pixels = error
-        loss, error, some = self.processes.total([loss, error, float(pixels is not None)])
+                returned = True
+        loss, error, some = self.processes.total([loss, error, float(returned)])
         return {"loss": loss / count} | ({"mse": error / count} if some else {})
 
     def _taken(self, learner: Learner, start: int, x: Tensor) -> Tensor:
@@ -59,7 +58,6 @@ class HeldOut:
         if start in self.kept:
             return self.kept[start]
         batch = learner.from_images(x)
-        room = self.room - batch.nbytes
-        if batch is not x and room >= 0:
-            self.kept[start], self.room = batch, room
+        if batch is not x and sum(each.nbytes for each in (*self.kept.values(), batch)) <= KEPT_BYTES:
+            self.kept[start] = batch
         return batch
