@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,17 +49,17 @@ def spread(codes):
 
 
 class Encoding:
-    """Encodes, and knows how many images that took and what was said."""
+    """Encodes, and knows how many images were read for it and what was said."""
 
     def __init__(self, monkeypatch):
         self.count, self.said, self.ticks = 0, [], []
-        real = codes._Encoder._batch
+        real = codes._Encoder._views
 
-        def batch(encoder, view, place, size):
+        def views(encoder, first, size):
             self.count += size
-            return real(encoder, view, place, size)
+            return real(encoder, first, size)
 
-        monkeypatch.setattr(codes._Encoder, "_batch", batch)
+        monkeypatch.setattr(codes._Encoder, "_views", views)
 
     def __call__(self, stack, of, levels=1, **coding):
         self.count = 0
@@ -127,13 +129,13 @@ def rounding():
 @pytest.mark.parametrize("legacy", [True, False])
 def test_on_a_gpu_they_are_made_in_full_precision_whatever_is_set(encode, monkeypatch, rounding, legacy):
     """Or what a run makes would differ from what measuring makes, under other settings, and be made anew each time."""
-    batch, seen, flags = codes._Encoder._batch, [], torch.backends.cudnn
+    views, seen, flags = codes._Encoder._views, [], torch.backends.cudnn
 
-    def seeing(encoder, view, place, size):
+    def seeing(encoder, first, size):
         seen.append((rounding(), flags.deterministic, flags.benchmark))
-        return batch(encoder, view, place, size)
+        return views(encoder, first, size)
 
-    monkeypatch.setattr(codes._Encoder, "_batch", seeing)
+    monkeypatch.setattr(codes._Encoder, "_views", seeing)
     if legacy:
         torch.set_float32_matmul_precision("high")
     else:
@@ -411,6 +413,149 @@ class TestViews:
         monkeypatch.setattr(codes, "BATCH", 3)
         monkeypatch.setattr(making, "SHARD_BYTES", 4 * 16 * 11)
         assert torch.allclose(encode(stack(), images(), **VIEWS).shards.all("mean"), first, atol=1e-6)
+
+
+class TestBelow:
+    """Codes of a higher level are made of those that are in the cache, not of images."""
+
+    @pytest.fixture(autouse=True)
+    def small_batches(self, monkeypatch):
+        monkeypatch.setattr(codes, "BATCH", 7)
+
+    def test_images_are_read_no_more(self, encode):
+        trained, of = stack(), images(labels=EVERYTHING % 3)
+        encode(trained, of)
+        found = encode(trained, of, 2)
+        assert encode.count == making.PROBED  # of level 1, to see that they are what would be made now
+        assert (found.labels.tolist(), sum(encode.ticks)) == (of.labels.tolist(), 2 * COUNT)
+        with torch.inference_mode():
+            assert torch.allclose(found.batch(EVERYTHING), trained.encode(of.batch(EVERYTHING)), atol=1e-6)
+        assert encode.said == []
+
+    def test_from_the_highest_level_that_is_there(self, encode, monkeypatch):
+        trained, of = stack(SPEC + "/fc2(hidden=[4])"), images()
+        encode(trained, of)
+        encode(trained, of, 2)
+        above, real = [], type(trained).posterior
+
+        def posterior(stack, x, levels=None, **more):
+            above.append((len(x), more.get("above", 0)))
+            return real(stack, x, levels, **more)
+
+        monkeypatch.setattr(type(trained), "posterior", posterior)
+        found = encode(trained, of, 3)
+        assert above == [(1, 0), (making.PROBED, 0), (7, 2), (7, 2), (7, 2), (7, 2), (2, 2)]
+        with torch.inference_mode():
+            assert torch.allclose(found.batch(EVERYTHING), trained.encode(of.batch(EVERYTHING)), atol=1e-6)
+
+    @pytest.mark.parametrize("mode", ["mean", "moments"])
+    @pytest.mark.parametrize("above", ["mean", "moments"])
+    def test_means_are_gone_on_from_however_they_are_kept(self, encode, mode, above):
+        trained, of = stack(), images()
+        encode(trained, of, mode=mode)
+        found = encode(trained, of, 2, mode=above).shards
+        assert encode.count == making.PROBED
+        with torch.inference_mode():
+            posterior = trained.posterior(of.batch(EVERYTHING))
+        assert torch.allclose(found.all("mean"), posterior.mean, atol=1e-6)
+        assert ("logvar" in found.types) == (above == "moments")
+        assert above == "mean" or torch.allclose(found.all("logvar"), posterior.logvar, atol=1e-6)
+
+    def test_views_of_the_same_views(self, encode):
+        trained, of = stack(), images()
+        encode(trained, of, **VIEWS)
+        found = encode(trained, of, 2, **VIEWS).shards.all("mean")
+        assert encode.count == making.PROBED
+        for entry in cache.entries():
+            cache.clear(entry)
+        assert torch.allclose(encode(trained, of, 2, **VIEWS).shards.all("mean"), found, atol=1e-6)
+        assert encode.count == 2 * COUNT
+
+    @pytest.mark.parametrize(
+        ("lower", "upper"),
+        [
+            ({"dtype": "float16"}, {}),
+            ({}, VIEWS),
+            (VIEWS, {}),
+            (VIEWS, {**VIEWS, "seed": 1}),
+            (VIEWS, {**VIEWS, "views": 1}),
+        ],
+    )
+    def test_others_are_not(self, encode, lower, upper):
+        trained, of = stack(), images()
+        encode(trained, of, **lower)
+        encode(trained, of, 2, **upper)
+        assert encode.count == COUNT * upper.get("views", 1)
+
+    def test_nor_those_of_other_weights_or_images(self, encode):
+        encode(heavier(stack()), images())
+        encode(stack(), brighter(images()))
+        encode(stack(), images(), 2)
+        assert encode.count == COUNT
+
+    @pytest.mark.parametrize("damage", ["cut short", "changed", "gone", "unfinished", "no index"])
+    def test_nor_what_is_damaged(self, encode, damage):
+        trained, of = stack(), images()
+        encode(trained, of)
+        (entry,) = cache.entries()
+        shard, index = sorted(entry.folder.glob("*.safetensors"))[-1], entry.folder / making.INDEX
+        content = shard.read_bytes()
+        if damage == "cut short":
+            shard.write_bytes(content[:-4])
+        elif damage == "changed":
+            shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        elif damage == "gone":
+            shard.unlink()
+        elif damage == "unfinished":
+            facts = json.loads(index.read_text())
+            index.write_text(json.dumps({**facts, "shards": facts["shards"][:-1]}))
+        else:
+            index.write_text("{")
+        found = encode(trained, of, 2)
+        assert encode.count == COUNT
+        assert encode.said == []
+        with torch.inference_mode():
+            assert torch.allclose(found.batch(EVERYTHING), trained.encode(of.batch(EVERYTHING)), atol=1e-6)
+
+    def test_nor_what_another_version_made(self, encode, monkeypatch):
+        trained, of = stack(), images()
+        real = type(trained).posterior
+
+        def posterior(stack, x, levels=None, **more):
+            found = real(stack, x, levels, **more)
+            return replace(found, mean=found.mean + 1)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(trained), "posterior", posterior)
+            encode(trained, of)
+        encode(trained, of, 2)
+        assert encode.count == making.PROBED + COUNT
+
+    def test_what_is_read_has_been_used(self, encode):
+        trained, of = stack(), images()
+        encode(trained, of)
+        index = cache.entries()[0].folder / making.INDEX
+        os.utime(index, (1, 1))
+        encode(trained, of, 2)
+        assert index.stat().st_mtime > 1
+
+    def test_a_cache_that_others_keep_for_us(self, encode, monkeypatch):
+        trained, of = stack(), images()
+        encode(trained, of)
+
+        def refused(*_):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(making.os, "utime", refused)
+        encode(trained, of, 2)
+        assert encode.count == making.PROBED
+
+    def test_a_batch_is_made_of_images(self, encode, monkeypatch):
+        monkeypatch.setattr(codes, "BATCH", COUNT)
+        trained, of = stack(), images()
+        encode(trained, of)
+        encode(trained, of, 2)
+        assert encode.count == COUNT
 
 
 @pytest.fixture(scope="module")

@@ -348,13 +348,13 @@ class TestTheSameRun:
         monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "another cache"))
         monkeypatch.setattr(making, "SHARD_BYTES", 4 * 16 * 30)  # four shards
         monkeypatch.setattr(codes, "BATCH", 30)
-        batch, encoded, asked = codes._Encoder._batch, [], []
+        views, encoded, asked = codes._Encoder._views, [], []
 
-        def encoding(encoder, view, place, size):
-            encoded.append(place)
+        def encoding(encoder, first, size):
+            encoded.append(first)
             if len(encoded) == 2:
                 asked[0].asked = True
-            return batch(encoder, view, place, size)
+            return views(encoder, first, size)
 
         def listened(run, course, resumed=None):
             asked.append(run.interrupt)
@@ -362,7 +362,7 @@ class TestTheSameRun:
 
         steps = loops.Loop.run
         monkeypatch.setattr(loops.Loop, "run", listened)
-        monkeypatch.setattr(codes._Encoder, "_batch", encoding)
+        monkeypatch.setattr(codes._Encoder, "_views", encoding)
         with pytest.raises(InterruptedTrainingError, match=r"while encoding through level 1\. What is encoded is kept"):
             train(tmp_path / "parts")
         assert encoded == [0, 30]

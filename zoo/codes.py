@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
@@ -122,6 +123,8 @@ def encode(
 ) -> Codes:
     """The codes of images through the first ``levels`` levels: from the cache, or encoded now and kept there.
 
+    Where the codes of a level below are in the cache, in float32, they are gone on from: images are read no more.
+
     Args:
         stack: in eval mode.
         images: what to encode.
@@ -168,17 +171,29 @@ class _Encoder:
     coding: Coding
     decided: dict[int, Tensor] = field(default_factory=dict)
 
+    @cached_property
+    def below(self) -> tuple[int, Shards] | None:
+        """The highest level below whose means are in the cache as they came out, and those: what to go on from."""
+        for levels in range(self.levels - 1, 0, -1):
+            for mode in get_args(Mode):
+                kept = replace(self, levels=levels, coding=replace(self.coding, mode=mode, dtype="float32"))
+                key = _key(self.stack, self.images, levels, kept.coding)
+                shards = cache.find(key, kept.coding.passes * len(self.images), kept.rows, close=CLOSE)
+                if shards is not None:
+                    return levels, shards
+        return None
+
     @torch.inference_mode()
     @in_full()  # whoever reads the entry, in training or to measure, finds what it would have made itself
     def rows(self, wanted: range, tick: Callable[[int], None]) -> dict[str, Tensor]:
         """The codes of these rows: view after view, image after image."""
         count = len(self.images)
+        below = self.below if len(wanted) > BATCH else None  # to see that it is whole takes longer than a batch
         rows: dict[str, Tensor] = {}
         first = wanted.start
         while first < wanted.stop:
-            view, place = divmod(first, count)
-            size = min(BATCH, wanted.stop - first, count - place)
-            for name, part in self._batch(view, place, size).items():
+            size = min(BATCH, wanted.stop - first, count - first % count)
+            for name, part in self._batch(first, size, below).items():
                 if name not in rows:  # all of it at once: small parts between a network's large ones tear the heap
                     rows[name] = part.new_empty(len(wanted), *part.shape[1:])
                 rows[name][first - wanted.start :][:size] = part
@@ -186,18 +201,27 @@ class _Encoder:
             tick(size)
         return {name: halved(codes) for name, codes in rows.items()} if self.coding.dtype == "float16" else rows
 
-    def _batch(self, view: int, place: int, size: int) -> dict[str, Tensor]:
-        x = self.images.batch(slice(place, place + size))
-        if self.coding.augmentation is not None:
-            if view not in self.decided:  # for all images at once: the same whatever the batches are
-                generator = torch.Generator().manual_seed(self.coding.seed * 1_000_003 + view)
-                self.decided[view] = self.coding.augmentation.decide(len(self.images), generator)
-            x = self.coding.augmentation.apply(x, self.decided[view][place : place + size])
-        posterior = self.stack.posterior(x.to(self.stack.device), self.levels)
+    def _batch(self, first: int, size: int, below: tuple[int, Shards] | None) -> dict[str, Tensor]:
+        if below is None:
+            above, x = 0, self._views(first, size)
+        else:
+            above, x = below[0], below[1].take("mean", torch.arange(first, first + size, device="cpu"))
+        posterior = self.stack.posterior(x.to(self.stack.device), self.levels, above=above)
         rows = {"mean": posterior.mode.float().cpu()}
         if self.coding.mode == "moments" and posterior.logvar is not None:
             rows["logvar"] = posterior.logvar.float().cpu()
         return rows
+
+    def _views(self, first: int, size: int) -> Tensor:
+        """Images as they are, or as one view has them."""
+        view, place = divmod(first, len(self.images))
+        x = self.images.batch(slice(place, place + size))
+        if self.coding.augmentation is None:
+            return x
+        if view not in self.decided:  # for all images at once: the same whatever the batches are
+            generator = torch.Generator().manual_seed(self.coding.seed * 1_000_003 + view)
+            self.decided[view] = self.coding.augmentation.decide(len(self.images), generator)
+        return self.coding.augmentation.apply(x, self.decided[view][place : place + size])
 
 
 def halved(codes: Tensor) -> Tensor:

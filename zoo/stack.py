@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from itertools import chain, islice
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
 
@@ -99,13 +99,19 @@ class Stack(nn.Module):
             raise SpecError(f"levels={levels}: {self.spec} has levels 1 to {len(self.levels)}")
         return (self.level(number) for number in range(1, top + 1))
 
-    def posterior(self, x: Tensor, levels: int | None = None) -> Posterior:
-        """The posterior over the code of the last of the first ``levels`` levels, for images (B, C, H, W) in [0, 1]."""
+    def posterior(self, x: Tensor, levels: int | None = None, *, above: int = 0) -> Posterior:
+        """The posterior over the code of the last of the first ``levels`` levels.
+
+        Args:
+            x: images (B, C, H, W) in [0, 1]; or codes (B, *code) of level ``above``.
+            levels: how many levels, from the pixels up; all when None.
+            above: how many of them x has gone through.
+        """
         if not isinstance(x, Tensor) or not x.is_floating_point():
             found = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
             raise SpecError(f"images are a float tensor (B, C, H, W) in [0, 1], got {found}: bytes go over 255")
         posterior = None
-        for level in self.lower(levels):
+        for level in islice(self.lower(levels), above, None):
             posterior = level.encode(x if posterior is None else posterior.mode)
         if posterior is None:
             raise SpecError(f"{self.spec} has no level that encodes")
