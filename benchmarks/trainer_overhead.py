@@ -136,10 +136,10 @@ def by_hand(level: Level, items: Tensor, *, batch_size: int, steps: int) -> Iter
         if norm.device.type != "cpu" or norm > CLIP:
             torch.nn.utils.clip_grads_with_norm_(parameters, CLIP, norm)
         optimizer.step()
-        steps = 1 if step < YOUNG else EVERY
-        if step % steps == 0:
+        every = 1 if step < YOUNG else EVERY
+        if step % every == 0:
             with torch.no_grad():
-                torch._foreach_lerp_(averages, parameters, 1 - min(EMA, (1 + step) / (10 + step)) ** steps)
+                torch._foreach_lerp_(averages, parameters, 1 - min(EMA, (1 + step) / (10 + step)) ** every)
         yield
 
 

@@ -11,12 +11,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import benchmarks.__main__ as runner
-from benchmarks import page, pairs, scale, startup
+from benchmarks import page, pairs, scale, startup, trainer_overhead
 from benchmarks.pairs import Taken
 from benchmarks.rows import Row
 from benchmarks.stepping import step_of, stepping
+from zoo.builder import build
+from zoo.training import averaging, schedules
+from zoo.training.schedules import Budget
 
 
 @pytest.mark.parametrize(
@@ -67,6 +71,20 @@ def test_benchmarks_are_found_and_an_unknown_one_is_refused(monkeypatch, capsys)
 
 BENCHMARKS = ("codes", "data", "levels", "load", "memory", "peers", "resume", "scale", "startup", "together",
               "trainer_overhead", "unit")  # fmt: skip
+
+
+def test_the_loop_by_hand_has_the_trainers_learning_rates():
+    steps, rates = 3 * averaging.YOUNG, []
+    level, pixels = build("8x8x1/fc2(hidden=[4])").level(1), torch.randint(256, (8, 1, 8, 8), dtype=torch.uint8)
+    watch = register_optimizer_step_post_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+    try:
+        taken = sum(1 for _ in trainer_overhead.by_hand(level, pixels, batch_size=4, steps=steps))
+    finally:
+        watch.remove()
+    warm = Budget(steps, None).warm
+    wanted = [schedules.rate("cosine", step / steps, warm(step, step / steps)) for step in range(steps)]
+    assert taken == steps
+    assert rates == pytest.approx([trainer_overhead.LR * factor for factor in wanted])
 
 
 def test_every_benchmark_is_listed_with_what_it_measures(monkeypatch, capsys):

@@ -106,6 +106,12 @@ class TestOnce:
         shards = cache.obtain(key(), 3, Table(), row_bytes=10**9)
         assert shards.rows == [1, 1, 1]
 
+    @pytest.mark.parametrize(("together", "held"), [(2, [4, 4, 2]), (3, [3, 3, 3, 1]), (4, [4, 4, 2]), (5, [4, 4, 2])])
+    def test_shards_begin_where_rows_are_made_together(self, together, held):
+        shards = obtain(Table(), together=together)
+        assert shards.rows == held
+        assert right(shards)
+
     @pytest.mark.parametrize(
         "changed", [{"kind": "features"}, {"weights": "abd"}, {"more": 1}, {"more": None}, {"of": "others"}]
     )

@@ -93,6 +93,15 @@ class TestWeights:
         third = (second + 12 / 9.5) / 2
         assert seen == pytest.approx([10, second, second, third, third])
 
+    def test_what_is_left_of_a_course_does_not_count_in_the_next(self):
+        weighing = Weighing(10.0, adaptive=2)
+        for step in (1, 2, 3):
+            weighing.adapt(numbers(0.1, 4.0, step))
+        before = weighing.at(10.0, END).item()
+        weighing.adapt(numbers(0.5, 100.0, 1))
+        weighing.adapt(numbers(0.5, 100.0, 2))
+        assert weighing.at(10.0, END).item() == pytest.approx((before + 200) / 2)
+
     def test_and_warms_up_beside_it(self):
         weighing = Weighing(10.0, adaptive=1, warmup=0.5)
         weighing.adapt(numbers(0.1, 3.0, 1))
@@ -221,6 +230,14 @@ class TestHistory:
                     wanted = 0.05 * line["terms"]["mse"] / abs(line["terms"]["wae_mmd"])
                     assert then == pytest.approx((now + wanted) / 2, rel=1e-4)
                     assert phase != "refine" or following["weights"]["1.wae_mmd"] == line["weights"]["1.wae_mmd"]
+
+    def test_what_was_summed_in_codes_does_not_count_in_pixels(self, tmp_path):
+        train(f"{STAGE}/fc2(hidden=[4])+mse(0.05)+wae_mmd(0.001, adaptive=4)", out=tmp_path, refine=True, steps=6)
+        found = lines(tmp_path, "terms", phase="refine", level=2)
+        rec = sum(0.05 * line["terms"]["mse"] for line in found[:4])
+        match = sum(abs(line["terms"]["wae_mmd"]) for line in found[:4])
+        now, then = (found[place]["weights"]["wae_mmd"] for place in (3, 4))
+        assert then == pytest.approx((now + rec / match) / 2, rel=1e-4)
 
     def test_beside_the_default_reconstruction_it_stops_at_once(self):
         stack = build("8x8x1/fc4+wae_mmd(adaptive=9)")

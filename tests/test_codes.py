@@ -421,6 +421,7 @@ class TestBelow:
     @pytest.fixture(autouse=True)
     def small_batches(self, monkeypatch):
         monkeypatch.setattr(codes, "BATCH", 7)
+        monkeypatch.setattr(making, "SHARD_BYTES", 4 * 16 * 9)
 
     def test_images_are_read_no_more(self, encode):
         trained, of = stack(), images(labels=EVERYTHING % 3)
@@ -517,19 +518,38 @@ class TestBelow:
         with torch.inference_mode():
             assert torch.allclose(found.batch(EVERYTHING), trained.encode(of.batch(EVERYTHING)), atol=1e-6)
 
-    def test_nor_what_another_version_made(self, encode, monkeypatch):
+    @pytest.mark.parametrize("shift", [1, 1e-3])
+    def test_nor_what_another_version_made(self, encode, monkeypatch, shift):
+        """Though a level's own codes may be off by so much: what is made of them would be off by more."""
         trained, of = stack(), images()
         real = type(trained).posterior
 
         def posterior(stack, x, levels=None, **more):
             found = real(stack, x, levels, **more)
-            return replace(found, mean=found.mean + 1)
+            return replace(found, mean=found.mean + shift)
 
         with monkeypatch.context() as patch:
             patch.setattr(type(trained), "posterior", posterior)
             encode(trained, of)
         encode(trained, of, 2)
         assert encode.count == making.PROBED + COUNT
+
+    def test_images_are_encoded_in_the_same_batches_for_every_level(self, encode, monkeypatch):
+        """Or the last digits of codes would depend on what else is in the cache."""
+        real, batches = codes._Encoder._views, []
+
+        def views(encoder, first, size):
+            batches.append((first, size))
+            return real(encoder, first, size)
+
+        monkeypatch.setattr(codes._Encoder, "_views", views)
+        found = encode(stack(), images(), 2).shards
+        assert (found.rows, batches) == ([30], [(0, 7), (7, 7), (14, 7), (21, 7), (28, 2)])
+        batches.clear()
+        assert encode(stack(), images()).shards.rows == [7, 7, 7, 7, 2]
+        assert batches == [(0, 7), (7, 7), (14, 7), (21, 7), (28, 2)]
+        cache.clear(next(entry for entry in cache.entries() if "fc2" in entry.title))
+        assert torch.equal(encode(stack(), images(), 2).shards.all("mean"), found.all("mean"))
 
     def test_what_is_read_has_been_used(self, encode):
         trained, of = stack(), images()

@@ -31,7 +31,10 @@ ERROR = 1e-3
 """float16 is used where its error, the root of the mean square, is at most this part of each feature's deviation."""
 CLOSE = 5e-3
 """How far a code may come out from the one that is kept when it is encoded again, in another batch."""
+ROUNDING = 1e-4
+"""How far those may come out that codes of a level above are made of."""
 BATCH = 256
+"""Images at once; everywhere the same ones, as those of other batches round otherwise."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,7 @@ def encode(
         coding.passes * len(images),
         _Encoder(stack, images, levels, coding).rows,
         row_bytes=numbers * (2 if coding.dtype == "float16" else 4),
+        together=BATCH,
         tick=tick,
         say=say,
         close=CLOSE,
@@ -178,7 +182,7 @@ class _Encoder:
             for mode in get_args(Mode):
                 kept = replace(self, levels=levels, coding=replace(self.coding, mode=mode, dtype="float32"))
                 key = _key(self.stack, self.images, levels, kept.coding)
-                shards = cache.find(key, kept.coding.passes * len(self.images), kept.rows, close=CLOSE)
+                shards = cache.find(key, kept.coding.passes * len(self.images), kept.rows, close=ROUNDING)
                 if shards is not None:
                     return levels, shards
         return None

@@ -128,6 +128,8 @@ class Weighing(nn.Module):
             if numbers.reconstruction <= 0:
                 raise _not_an_error(f"balance={self.balance:g}")
             return
+        if numbers.step == 1:  # the rest of a course before it, which may have counted other numbers
+            self.sums.zero_()
         self.sums += told
         due = numbers.step % self.adaptive == 0
         if not due and numbers.step > 1:  # reading them waits for the device; the first time to fail early

@@ -68,6 +68,7 @@ def obtain(
     make: Make,
     *,
     row_bytes: int,
+    together: int = 1,
     tick: Tick = _silent,
     say: Callable[[str], None] = _silent,
     close: float = 0.0,
@@ -85,6 +86,7 @@ def obtain(
         make: the tensors of a range of rows, each (rows, ...); it calls its second argument with the number of rows
             it has got further.
         row_bytes: of one row, about.
+        together: ``make`` makes so many rows at once, and a shard begins where it does.
         tick: what ``make`` calls; called with 0 while another process is waited for, and while what is there is
             hashed. What it raises ends the work.
         say: told what was found damaged, stale or half-written, and what is waited for.
@@ -96,7 +98,8 @@ def obtain(
     """
     limit()  # what is no size is found out now rather than when the work is done
     among = None if among is None or among.count == 1 else among
-    work = _Work(key, count, make, max(1, SHARD_BYTES // max(1, row_bytes)), tick, say, close, among)
+    rows = max(1, SHARD_BYTES // max(1, row_bytes))
+    work = _Work(key, count, make, rows - (rows % together if rows > together else 0), tick, say, close, among)
     if among is not None and among.rank:
         work.help(among)
     told: list[None] = []
