@@ -9,6 +9,7 @@ import torch
 from zoo_conv.fc import FullyConnected
 
 from zoo.builder import build, load
+from zoo.data import images
 from zoo.errors import TrainingError
 from zoo.training import InterruptedTrainingError, fit, fit_together
 from zoo.training import loop as loops
@@ -42,13 +43,15 @@ def close(stack, other, within=1e-5):
         torch.testing.assert_close(tensor, other.state_dict()[name], rtol=within, atol=within)
 
 
-def learns_as_alone(stacks):
-    """Trained together, each comes to what a copy of it comes to by itself."""
+def learns_as_alone(stacks, data=(TRAIN, HELD), together=None):
+    """Trained together, each comes to what a copy of it comes to by itself, on these images or the same ones."""
+    train, held = data
     alone = [
-        fit(deepcopy(stack), TRAIN, val=HELD, seed=seed, lr=rate, **OPTIONS)
+        fit(deepcopy(stack), train, val=held, seed=seed, lr=rate, **OPTIONS)
         for stack, seed, rate in zip(stacks, SEEDS, RATES, strict=True)
     ]
-    fit_together(stacks, TRAIN, val=HELD, seeds=SEEDS, rates=RATES, **OPTIONS)
+    train, held = together or data
+    fit_together(stacks, train, val=held, seeds=SEEDS, rates=RATES, **OPTIONS)
     for stack, other in zip(stacks, alone, strict=True):
         close(stack, other, within=1e-4)
 
@@ -75,6 +78,11 @@ class TestEachIsAsAlone:
         spec = f"folder({tmp_path / 'below'})/fc3(hidden=[16])+kl"
         stacks = [built(f"{spec}({weight})", seed) for seed, weight in enumerate((0.1, 1, 10))]
         learns_as_alone(stacks)
+
+    def test_without_images_to_validate_on_they_share_a_part(self):
+        stacks = [built(f"8x8x1/fc3(hidden=[16])+kl({weight})", weight) for weight in (1, 2, 3)]
+        divided = images(TRAIN, (1, 8, 8), split="train").held_out(5, seed=0)
+        learns_as_alone(stacks, divided, together=(TRAIN, None))
 
     def test_alone_another_seed_is_another_result(self):
         """Without which the tests above could not fail."""

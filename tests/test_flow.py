@@ -267,6 +267,23 @@ class TestInAStack:
         assert not (tmp_path / "run").exists()
         fit(stack, self.images(), steps=1, level=1, progress=False)  # the levels below can do without
 
+    @pytest.mark.parametrize(
+        ("head", "labels", "message"),
+        [
+            ("flow(classes=true)", torch.arange(80) + 1000, "1,024 classes apart, and there is a label 1079"),
+            ("flow(classes=true)", torch.arange(80) - 1, "there is a label -1: number them from 0"),
+            (
+                "mixture(7, classes=true)",
+                torch.arange(80) % 8,
+                r"7 components for 8 labels.*mixture\(80, classes=true\)",
+            ),
+        ],
+    )
+    def test_so_are_labels_that_it_cannot_learn(self, tmp_path, head, labels, message):
+        with pytest.raises(TrainingError, match=message):
+            fit(build(f"8x8x1/conv2x2x3(width=4)/{head}"), self.images(labels=labels), steps=1, out=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
 
 def test_what_it_refuses():
     with pytest.raises(SpecError, match="none of its own"):

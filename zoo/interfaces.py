@@ -72,12 +72,15 @@ class RoundTrip:
         posterior: what the encoder said of it.
         z: the code drawn from the posterior, (B, *code).
         x_hat: what came back, (B, *input); not clamped.
+        gradient: with respect to x_hat, (B, *input), of the sum of the level's other reconstructions, each times its
+            weight now, in nats per image: for a term that ``wants_gradient``, while something learns. Else None.
     """
 
     x: Tensor
     posterior: Posterior
     z: Tensor
     x_hat: Tensor
+    gradient: Tensor | None = None
 
     def detach(self) -> RoundTrip:
         """The same trip, cut from the graph: what a critic learns on."""
@@ -325,6 +328,10 @@ class Reconstruction(Term):
     needs_pixels: ClassVar[bool] = False
     """It means nothing on codes: above level 1 it takes ``--loss-in pixels``."""
 
+    wants_gradient: bool = False
+    """In training its trips say by ``gradient`` how hard the level's other reconstructions, those that do not want it
+    themselves, pull at x_hat. That takes another pass back through them, as far as x_hat."""
+
 
 class Head(Part):
     """Generates codes of the level below it; a stack that ends in a head samples through it. It may own a critic."""
@@ -360,6 +367,15 @@ class Head(Part):
     def labels(self) -> list[int]:
         """The labels that can be sampled; none unless overridden."""
         return []
+
+    def check_labels(self, labels: Sequence[int]) -> None:
+        """Told which labels there are, ascending, before the levels below are trained; nothing unless overridden.
+
+        Only a head that is ``labelled`` is told.
+
+        Raises:
+            TrainingError: it cannot learn these; it says what to do.
+        """
 
     def critic_loss(self, batch: HeadBatch) -> Tensor:
         """The critic's own loss, a scalar. Only asked of a head that owns a critic."""

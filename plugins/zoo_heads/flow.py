@@ -14,7 +14,7 @@ from zoo_heads.labels import check_label
 from zoo_heads.velocity import BITS, Gaussian, Network
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -91,6 +91,18 @@ class Flow(Head):
         self.network = Network(shape, width=self.width, blocks=blocks, classes=classes)
         self.register_buffer("counts", torch.zeros(2**BITS, dtype=torch.int32) if classes else None)
 
+    def check_labels(self, labels: Sequence[int]) -> None:
+        """A label is a place in a table.
+
+        Raises:
+            TrainingError: there is a label that is not.
+        """
+        most = len(self.counts) if self.counts is not None else 0
+        if wrong := [label for label in labels if not 0 <= label < most]:
+            raise TrainingError(
+                f"flow tells {most:,} classes apart, and there is a label {wrong[-1]}: number them from 0 to {most - 1}"
+            )
+
     def prepare(self, codes: Tensor, labels: Tensor | None = None) -> None:
         """Fit the Gaussian to codes, (N, *code), the first time, and see which labels there are."""
         if len(codes) < 2:
@@ -101,10 +113,7 @@ class Flow(Head):
             self.gaussian.fit(codes)
         if self.counts is not None:
             labels = self._checked(labels)
-            if labels.max() >= len(self.counts):
-                raise TrainingError(
-                    f"flow tells {len(self.counts):,} classes apart, and there is a label {labels.max()}"
-                )
+            self.check_labels(labels.unique().tolist())
             self.counts.copy_(labels.bincount(minlength=len(self.counts)))
 
     def loss(self, batch: HeadBatch) -> Tensor:

@@ -14,6 +14,8 @@ from zoo.interfaces import Head, HeadBatch, Place
 from zoo_heads.labels import check_label
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 Covariance = Literal["full", "diagonal"]
@@ -76,6 +78,18 @@ class Mixture(Head):
         self.register_buffer("factors", factor.repeat(components, *(1,) * len(shape)))
         self.register_buffer("owners", torch.full((components,), NONE))
 
+    def check_labels(self, labels: Sequence[int]) -> None:
+        """Every label has to have a component.
+
+        Raises:
+            TrainingError: there are more labels.
+        """
+        if len(labels) > len(self.weights):
+            raise TrainingError(
+                f"mixture has {len(self.weights)} components for {len(labels)} labels: give each some, as in "
+                f"'mixture({10 * len(labels)}, classes=true)'"
+            )
+
     def prepare(self, codes: Tensor, labels: Tensor | None = None) -> None:
         """Fit to codes, (N, *code), on the CPU, from a seed drawn from torch's global state."""
         points = codes.detach().flatten(1).cpu().double()
@@ -90,16 +104,12 @@ class Mixture(Head):
                 raise TrainingError("mixture(classes=true) learns by class and got no labels: take data that has them")
             of = labels[: len(points)].cpu()
             owned = [(label, points[of == label]) for label in of.unique().tolist()]
+            self.check_labels([label for label, _ in owned])
         self._fit(owned, seed=int(torch.randint(2**31, (), device="cpu")))
 
     def _fit(self, owned: list[tuple[int, Tensor]], seed: int) -> None:
         """One mixture for every label's points, side by side in the buffers."""
         most = len(self.weights)
-        if len(owned) > most:
-            raise TrainingError(
-                f"mixture has {most} components for {len(owned)} labels: give each some, as in "
-                f"'mixture({10 * len(owned)}, classes=true)'"
-            )
         counts = [len(points) for _, points in owned]
         each = max(CODES_PER_COMPONENT, self.means.shape[1] if self.covariance == "full" else 0)
         self.weights.zero_()

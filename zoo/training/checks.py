@@ -61,10 +61,16 @@ def check_below(stack: Stack, level: int) -> None:
 
 
 def check_labels(stack: Stack, options: Options, shown: list[Images]) -> None:
-    """Say now, not when the levels below are trained, that a head learns by class and there are no classes.
+    """Say now, not when the levels below are trained, that a head learns by class and there are none, or not such.
+
+    Args:
+        stack: that is trained.
+        options: how.
+        shown: the images to learn from, then others that are looked at.
 
     Raises:
-        DataError: so it is.
+        DataError: there are no labels.
+        TrainingError: the head cannot learn those that there are.
     """
     if stack.head is None or not stack.head.labelled or options.level not in (None, len(stack.levels) + 1):
         return
@@ -73,6 +79,8 @@ def check_labels(stack: Stack, options: Options, shown: list[Images]) -> None:
             f"{stack.spec.levels[-1]} learns by class, and {unlabelled} has no labels: take data that has, as images "
             "with a folder for each class, or leave out classes=true"
         )
+    labels = shown[0].labels
+    stack.head.check_labels([] if labels is None else labels.unique().tolist())
 
 
 def check_levels(stack: Stack, options: Options) -> None:

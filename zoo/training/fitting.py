@@ -94,9 +94,9 @@ def fit_together(
 
     The levels have one shape and stand on the same trained levels, or on pixels. Only the weights of their terms may
     differ, and what is given here for each: a seed and a learning rate. Each comes to what ``fit`` with ``level=`` its
-    number, its seed and its rate would have come to, as far as a batched product rounds like a single one, and
-    but for draws before a batch is there (``augment``, ``views``, ``codes="moments"``), which all share; what it is
-    worth on a machine, ``python -m benchmarks together`` tells.
+    number, its seed, its rate and the same ``val`` would have come to, as far as a batched product rounds like a
+    single one, and but for draws before a batch is there (``augment``, ``views``, ``codes="moments"``), which all
+    share; what it is worth on a machine, ``python -m benchmarks together`` tells.
 
     Args:
         stacks: fresh from ``zoo.build``, or trained before.
