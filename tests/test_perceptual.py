@@ -28,6 +28,7 @@ from zoo.networks import architectures
 from zoo.phases import END, Moment
 from zoo.posterior import Posterior
 from zoo.training import fit
+from zoo.training.objectives import LevelInCodes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -346,6 +347,46 @@ class TestAdversary:
         mse = (one.x_hat - one.x).square().mean()
         (wanted,) = torch.autograd.grad(D / 2 * mse.log(), one.x_hat)
         assert own.norm().item() == pytest.approx(wanted.norm().item(), rel=1e-4)
+
+    @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+    @pytest.mark.parametrize(
+        ("spec", "pull"),
+        [
+            ("+gaussian", lambda error: error[0].numel() / 2 * error.square().mean().log()),
+            ("+mse", lambda error: error.square().sum() / len(error)),
+            ("+mae", lambda error: error.abs().sum() / len(error)),
+            ("+mse(3)+mae(0.5)+kl", lambda error: (3 * error.square() + 0.5 * error.abs()).sum() / len(error)),
+        ],
+    )
+    def test_in_a_level_it_pulls_as_hard_as_the_reconstructions_that_there_are(self, spec, pull, precision):
+        stack = build(f"8x8x1/conv4x4x2(width=2){spec}+adversary(1, width=4, start=0)")
+        learner, term, went_back = LevelInCodes(stack, 1).train(), stack.level(1).terms["adversary"], []
+        stack.level(1).stage.decoder.register_full_backward_hook(lambda *_: went_back.append(1))
+        learner.weigh(END)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16):
+            losses = learner(images(8))
+        assert not went_back  # as far as x_hat, and no further
+        one = losses.seen["adversary"]
+        (wanted,) = torch.autograd.grad(pull(one.x_hat - one.x), one.x_hat, retain_graph=True)
+        (own,) = torch.autograd.grad(losses.terms["adversary"], one.x_hat, retain_graph=True)
+        assert (term.weight_at(END) * own).norm().item() == pytest.approx(wanted.norm().item(), rel=1e-3)
+        losses.total.backward()
+        assert went_back
+
+    def test_the_pull_of_a_network_counts_and_nothing_is_measured_for_a_weight_that_is_fixed(self, monkeypatch):
+        spec = SPEC + "+adversary(1, width=4, start=0{})"
+        losses = (learner := LevelInCodes(build(spec.format("")), 1).train())(images(8))
+        one, ratio = losses.seen["adversary"], learner.weighed["adversary"].ratio
+        pulls = losses.terms["gaussian"] + losses.terms["feature"]
+        wanted, own = (
+            torch.autograd.grad(number, one.x_hat, retain_graph=True)[0].norm().item()
+            for number in (pulls, losses.terms["adversary"])
+        )
+        assert ratio.item() == pytest.approx(wanted / own, rel=1e-4)
+        assert [*losses.terms] == ["gaussian", "feature", "adversary"]
+        fixed = LevelInCodes(build(spec.format(", adaptive=false")), 1).train()
+        monkeypatch.setattr(torch.autograd, "grad", None)
+        fixed(images(8))
 
     def test_it_waits_for_its_start(self):
         term = Adversary(PLACE, width=8, start=0.5)

@@ -29,9 +29,10 @@ class Adversary(Reconstruction):
     max(0, 1 - its logits of x) / 2 + max(0, 1 + its logits of x_hat) / 2.
 
     A logit has no unit. So ``adaptive`` multiplies the weight by the ratio of two gradients with respect to x_hat, that
-    of the calibrated Gaussian likelihood over the number's own, as it was a step ago: with ``weight=1`` the critic
-    pulls at x_hat as hard as the default likelihood does, at every error. That is nats per image. The source takes the
-    gradients at the decoder's last layer, of its own reconstruction; those at x_hat are known to a term.
+    of the level's other reconstructions, each times its weight, over the number's own, as it was a step ago: with
+    ``weight=1`` the critic pulls at x_hat as hard as they do together, at every error. That is nats per image. The
+    source takes both gradients one layer further back, at the weights of the decoder's last, which not every stage has.
+    On a trip that tells no gradient it is that of the calibrated Gaussian likelihood.
 
     Args:
         weight: 0.8 in the source's code.
@@ -86,6 +87,7 @@ class Adversary(Reconstruction):
         self.critic_rate, self.start, self.adaptive = rate, start, adaptive
         if adaptive:
             self.register_buffer("ratio", torch.ones(()))
+        self.wants_gradient = adaptive
         self.register_buffer("waiting", torch.zeros((), dtype=torch.bool))
 
     def forward(self, trip: RoundTrip) -> Tensor:
@@ -123,6 +125,11 @@ class Adversary(Reconstruction):
     def _measure(self, number: Tensor, trip: RoundTrip) -> None:
         """The ratio of the norms of two gradients with respect to x_hat."""
         (own,) = torch.autograd.grad(number, trip.x_hat, retain_graph=True)
-        error = (trip.x_hat - trip.x).detach().float().square().mean()
-        wanted = (trip.x[0].numel() / (len(trip.x) * error.clamp(min=TINY))).sqrt()
+        wanted = _gaussian(trip) if trip.gradient is None else trip.gradient.float().norm()
         self.ratio.copy_((wanted / (own.float().norm() + TINY)).clamp(max=HIGHEST))
+
+
+def _gaussian(trip: RoundTrip) -> Tensor:
+    """The norm of the calibrated Gaussian likelihood's gradient with respect to x_hat."""
+    error = (trip.x_hat - trip.x).detach().float().square().mean()
+    return (trip.x[0].numel() / (len(trip.x) * error.clamp(min=TINY))).sqrt()

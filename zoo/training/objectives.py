@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from zoo.errors import RegistryError
 from zoo.growth import View, enlarge
-from zoo.interfaces import Head, HeadBatch, Part, Regularizer, RoundTrip, Stage, Term
+from zoo.interfaces import Head, HeadBatch, Part, Reconstruction, Regularizer, RoundTrip, Stage, Term
 from zoo.phases import Phase
 from zoo.posterior import Posterior
 from zoo.training.weights import Weights
@@ -146,6 +146,7 @@ class LevelLearner(Learner):
         self.told = [part for part in parts if type(part).advance is not Part.advance]
         whole = self.phase.terms is None and self.phase.code_loss is None
         self.adapting = [name for name, term in self.terms if whole and _adapts(term)]
+        self.wanting = [name for name, term in self.terms if isinstance(term, Reconstruction) and term.wants_gradient]
         self.trains_on = bool(self.level.trained)
         self.view = None if self.phase.size is None else View(self.phase.size, self.phase.before)
 
@@ -210,9 +211,25 @@ class LevelLearner(Learner):
     def _of_trip(self, trip: RoundTrip) -> Losses:
         """The weighted sum of the terms."""
         weights = self.weights()
-        values = {name: term(trip) for name, term in self.terms}
+        values = {name: term(trip) for name, term in self.terms if name not in self.wanting}
+        if self.wanting:
+            told = replace(trip, gradient=self._gradient(trip, weights, values))
+            values = {name: values[name] if name in values else term(told) for name, term in self.terms}
         total = reduce(add, (weights[name] * value for name, value in values.items())) / elements(trip.x)
         return Losses(total, values, dict.fromkeys(values, trip))
+
+    def _gradient(
+        self, trip: RoundTrip, weights: Mapping[str, float | Tensor], values: Mapping[str, Tensor]
+    ) -> Tensor | None:
+        """Of the weighted sum of these reconstructions, with respect to x_hat; None where nothing learns.
+
+        It is taken now, in the pass forward, as a compiled objective has no x_hat to look at on the way back.
+        """
+        pulls = [weights[name] * values[name] for name, term in self.terms
+                 if name in values and isinstance(term, Reconstruction)]  # fmt: skip
+        if not pulls or not torch.is_grad_enabled() or not trip.x_hat.requires_grad:
+            return None
+        return torch.autograd.grad(reduce(add, pulls), trip.x_hat, retain_graph=True)[0]
 
     def _seen(self, batch: Tensor) -> Tensor:
         """What is encoded of a batch."""
