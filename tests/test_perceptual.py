@@ -27,7 +27,7 @@ from zoo.interfaces import Place, RoundTrip
 from zoo.networks import architectures
 from zoo.phases import END, Moment
 from zoo.posterior import Posterior
-from zoo.training import fit
+from zoo.training import find_lr, fit
 from zoo.training.objectives import LevelInCodes
 
 if TYPE_CHECKING:
@@ -195,6 +195,30 @@ class TestFeature:
             total += 5000 * factor**2 * (grams[0] - grams[1]).square().mean()
         assert term(one).item() == pytest.approx(D * total.item(), rel=1e-4)
 
+    @pytest.mark.parametrize(
+        ("network", "layers", "products"),
+        [
+            ("test_resnet", ("layer1", "layer2"), "bchw,bdhw->bcd"),
+            ("test_mambaout", ("stages.0", "stages.1"), "bhwc,bhwd->bcd"),  # channels last, as Swin's
+            ("test_vit", (0,), "bnc,bnd->bcd"),
+        ],
+    )
+    def test_gram_matrices_are_of_features_wherever_a_network_has_them(self, network, layers, products):
+        how = {
+            "network": network,
+            "layers": layers,
+            "pretrained": False,
+            "calibrated": False,
+            "factors": (1,) * len(layers),
+        }
+        term, one = FeatureError(PLACE, gram=1e6, **how), trip(2)
+        wanted, found = term.observer(one.x), term.observer(one.x_hat)
+        total = 0.0
+        for a, b in zip(wanted, found, strict=True):
+            grams = [torch.einsum(products, one, one) / one[0].numel() for one in (a, b)]
+            total += (a - b).square().mean() + 1e6 * (grams[0] - grams[1]).square().mean()
+        assert term(one).item() == pytest.approx(D * total.item(), rel=1e-4)
+
     def test_gradients_reach_x_hat_alone(self):
         term, one = FeatureError(PLACE, **RANDOM), trip()
         one.x.requires_grad_()
@@ -296,6 +320,36 @@ class TestMemory:
         fit(stack, images(), val=images(16), epochs=3, batch_size=16, precision="fp32", progress=False)
         assert sum(asked) == 64
         assert not observer.memory.rows
+
+    def test_a_sweep_that_runs_away_leaves_nothing(self):
+        stack = build(SPEC)
+        found = find_lr(
+            stack, images(), steps=60, span=(1e-4, 1e6), batch_size=16, optimizer="sgd", clip=1e9, precision="fp32",
+            progress=False,
+        )  # fmt: skip
+        assert len(found.rates) < 60
+        assert not stack.level(1).terms["feature"].observer.memory.rows
+
+    @pytest.mark.parametrize("how", ["interrupted", "exploded"])
+    def test_a_training_that_breaks_off_leaves_nothing(self, how, monkeypatch, stopped):  # noqa: F811
+        stack, kept = build(SPEC), []
+        memory = stack.level(1).terms["feature"].observer.memory
+
+        def train(**options):
+            fit(stack, images(), epochs=9, batch_size=16, precision="fp32", progress=False, **options)
+
+        def exploding(*_):
+            kept.append(len(memory.rows))
+            raise TrainingError("the loss has exploded")
+
+        if how == "interrupted":
+            stopped(6, train)
+        else:
+            monkeypatch.setattr("zoo.training.soundness.Soundness.check", exploding)
+            with pytest.raises(TrainingError, match="exploded"):
+                train()
+            assert kept == [16]
+        assert not memory.rows
 
     @pytest.mark.parametrize(
         "spec",

@@ -99,12 +99,12 @@ class FeatureError(Reconstruction):
         """The error of all layers, nats per image."""
         wanted, found = seen(self.observer, trip)
         total, elements = trip.x_hat.new_zeros((), dtype=torch.float32), trip.x[0].numel()
-        for factor, a, b in zip(self.factors, wanted, found, strict=True):
+        for factor, a, b, first in zip(self.factors, wanted, found, self.observer.channels_first, strict=True):
             share = factor / sum(self.factors) if self.calibrated else factor
             total = total + share * self._error(a, b)
             if self.gram:
                 again = self.gram if self.calibrated else self.gram * factor
-                total = total + share * again * self._error(_gram(a), _gram(b), 1 / a[0].numel())
+                total = total + share * again * self._error(_gram(a, first), _gram(b, first), 1 / a[0].numel())
         return elements * total
 
     def advance(self, moment: Moment) -> None:
@@ -129,11 +129,11 @@ def seen(observer: Observer, trip: RoundTrip) -> tuple[list[Tensor], list[Tensor
     return observer.wanted(trip.x.float()), observer(trip.x_hat.float())
 
 
-def _gram(activations: Tensor) -> Tensor:
-    """The products of all features of a map (B, C, H, W), or of tokens (B, N, C), over their places: (B, C, C).
+def _gram(activations: Tensor, channels_first: bool) -> Tensor:
+    """The products of all features over their places, (B, C, C), of maps (B, C, H, W), or (B, H, W, C), or of tokens.
 
     In the precision of the activations: what rounding does to a product is far below what it did to them.
     """
-    flat = activations.flatten(2) if activations.ndim == 4 else activations.transpose(1, -1).flatten(2)
+    flat = (activations if channels_first else activations.movedim(-1, 1)).flatten(2)
     with torch.autocast(flat.device.type, enabled=False):
         return flat @ flat.transpose(1, 2)

@@ -19,7 +19,7 @@ from zoo_perceptual.depths import located
 from zoo_perceptual.memory import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from zoo.interfaces import Place
     from zoo.networks.architectures import Architecture
@@ -66,6 +66,7 @@ class Observer(nn.Module):
             known = architectures.find(network)
             cut = _cut(network, layers if isinstance(layers, str) else tuple(layers))
             self.layers, self.size = cut.layers, known.size if known.fixed else None
+            self.channels_first = cut.channels_first
             self.network = copy.deepcopy(cut.network)
             self.smallest = min(place.seen[1:], default=0)  # what was tried; while a stage grows, images are smaller
             _check_size(self, place, network)
@@ -106,6 +107,13 @@ class Observer(nn.Module):
         """The activations of images that should come back, without gradients: remembered while something learns."""
         return self.memory.ask(self, images) if torch.is_grad_enabled() else self(images)
 
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Observer:
+        """Forget what was remembered: a network that is cast says something else, and a run that ends moves its stack,
+        however it ends."""
+        self.memory.forget()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
     def train(self, mode: bool = True) -> Observer:
         """Stay in eval mode: a frozen network keeps its own statistics."""
         return super().train(False)
@@ -118,18 +126,21 @@ class _Cut:
     Args:
         network: without weights, on ``meta``: images to what each layer gives, by name.
         layers: their names, shallow first.
+        channels_first: of each, whether it gives a map (B, C, H, W), not one (B, H, W, C) or tokens (B, N, C).
         constants: what it computes with beside its weights: files of weights leave them out.
     """
 
     network: nn.Module
     layers: tuple[str, ...]
+    channels_first: tuple[bool, ...]
     constants: frozenset[str]
 
 
 @cache
 def _cut(name: str, layers: str | tuple[str | int, ...]) -> _Cut:
     """Cut a network behind the last of some layers; followed by torch.fx once, which takes a while."""
-    outline = architectures.find(name).outline()
+    known = architectures.find(name)
+    outline = known.outline()
     for module in outline.modules():
         if hasattr(module, "inplace"):
             cast("Any", module).inplace = False  # what is looked at stays as it is
@@ -142,7 +153,14 @@ def _cut(name: str, layers: str | tuple[str | int, ...]) -> _Cut:
     constants = {key for key, _ in cut.named_buffers()} - cut.state_dict().keys()
     for module in cut.modules():
         module._non_persistent_buffers_set.clear()  # all that it computes with is saved
-    return _Cut(cut, found, frozenset(constants))
+    with torch.no_grad():
+        shown = cut(torch.empty(1, COLOUR, *known.size, device="meta"))
+    return _Cut(cut, found, tuple(_is_channels_first(shown[layer]) for layer in found), frozenset(constants))
+
+
+def _is_channels_first(activations: Tensor) -> bool:
+    """Whether what a layer gives of a square image, as networks are made for, is a map with its channels first."""
+    return activations.ndim == 4 and not activations.shape[1] == activations.shape[2] != activations.shape[3]
 
 
 def _tensors(known: Architecture, cut: _Cut, weights: str | None, *, pretrained: bool) -> Mapping[str, Tensor]:
