@@ -8,6 +8,7 @@ from math import log10
 import pytest
 import torch
 from click.testing import CliRunner
+from zoo_conv.fc import FullyConnected
 
 import zoo
 from zoo import files
@@ -210,6 +211,28 @@ def test_what_learns_nothing_or_against_an_adversary_is_not_swept_and_takes_the_
     train("6x6x1/began(2, width=2)", lr="auto", steps=2)
 
 
+def test_a_level_is_prepared_where_a_phase_on_codes_alone_comes_before(monkeypatch):
+    """Which is passed over: without its start a level is swept that nobody would train."""
+    prepared, prepare = [], FullyConnected.prepare
+    monkeypatch.setattr(FullyConnected, "prepare", lambda stage, x: prepared.append(len(x)) or prepare(stage, x))
+    found = look("8x8x1/fc4(hidden=[16])+wae_mmd(pretrain=4)")
+    assert prepared == [91, 91]  # for each of the two passes
+    assert found.losses[0] == pytest.approx(0, abs=1e-3)
+
+
+def test_a_level_that_grows_is_swept_at_the_size_that_it_begins_with(tmp_path):
+    grows = "8x8x1/conv2x2x3(width=4)"
+    stack = zoo.build(grows)
+    before = state(stack)
+    found = look(stack, progressive=(4,))
+    assert same(state(stack), before)
+    train(grows, tmp_path, lr="auto", progressive=(4,))
+    assert files.read_json(tmp_path / "run.json")["learning_rates"]["1"]["auto"] == found.suggested
+    assert found.losses != look(grows).losses
+    with pytest.raises(TrainingError, match="only level 1 learns from images that grow, not level 2"):
+        look(train(SPEC), level=2, progressive=(4,))
+
+
 def test_rates_that_are_none_are_refused():
     with pytest.raises(TrainingError, match="lr='fast': wants a number above 0, or 'auto'"):
         Options(lr="fast")
@@ -217,6 +240,8 @@ def test_rates_that_are_none_are_refused():
         Options(lr=0)
     with pytest.raises(TrainingError, match="a rate that rises"):
         look(SPEC, span=(1.0, 0.1))
+    with pytest.raises(TrainingError, match="leave out refine"):
+        look(SPEC, refine=True)
     with pytest.raises(TrainingError, match="take their rates as rates="):
         zoo.fit_together([zoo.build("8x8x1/fc2")], squares(), lr="auto")
 
@@ -259,6 +284,18 @@ def test_the_program_suggests_and_draws(tmp_path):
     assert said.exit_code == 0, said.output
     assert {"valley", "steep", "minimum", "edge", "auto"} <= set(said.output.split())
     assert picture.stat().st_size > 10_000
+
+
+def test_the_program_sweeps_as_it_is_told_to_train():
+    words = ["lr-find", "8x8x1/conv2x2x3(width=4)", "--data", "sample", "--steps", "4", "--batch-size", "8"]
+    how = ["--progressive", "4", "--corrupt", "mask=0.5", "--clip", "0", "--precision", "fp32", "--weight-decay", "0.5"]
+    said = CliRunner().invoke(main, [*words, *how])
+    assert said.exit_code == 0, said.output
+    options = {"progressive": (4,), "corrupt": "mask=0.5", "clip": 0, "precision": "fp32", "weight_decay": 0.5}
+    found = zoo.find_lr(words[1], "sample", steps=4, batch_size=8, progress=False, **options)
+    assert said.output.split()[-1] == f"{found.suggested:.2g}"
+    plain = CliRunner().invoke(main, words)
+    assert plain.output != said.output
 
 
 def test_the_program_trains_at_a_rate_that_it_finds(tmp_path):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli.columns import columns
+from zoo.cli.learning import learning_options
 from zoo.cli.program import Stopped
 from zoo.cli.targets import FILE, complete_target, opened, png
 
@@ -21,11 +22,8 @@ if TYPE_CHECKING:
 @click.option("--level", type=click.IntRange(min=1), metavar="N", help="The level to sweep.",
               show_default="the first that is not trained")  # fmt: skip
 @click.option("--steps", type=click.IntRange(min=2), metavar="N", help="Of the sweep.", show_default="100")
-@click.option("--loss-in", type=click.Choice(["codes", "pixels"]), show_default="codes", help="As for train.")
-@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Images a step.", show_default="64")
-@click.option("--seed", type=int, metavar="N", help="Same seed, same machine, same numbers.", show_default="0")
-@click.option("--optimizer", type=click.Choice(["adamw", "adam", "adamax", "sgd"]), show_default="adamw")
-def lr_find(target: str, data: str, out: Path | None, **options: Any) -> None:
+@learning_options
+def lr_find(target: str, data: str, out: Path | None, *, strict: bool, **options: Any) -> None:
     """Suggest a learning rate.
 
     A level is trained for some steps while the rate rises, and then put back as it was. `zoo train --lr auto` does the
@@ -36,7 +34,7 @@ def lr_find(target: str, data: str, out: Path | None, **options: Any) -> None:
     chosen = {name: value for name, value in options.items() if value is not None}
     stack = opened(target, seed=chosen.get("seed", 0))
     try:
-        found = find_lr(stack, data, **chosen)
+        found = find_lr(stack, data, strict=strict, **chosen)
     except InterruptedTrainingError as stopped:
         raise Stopped(str(stopped)) from stopped
     click.echo(f"level {found.level} of {stack.spec}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zoo.cli.learning import ABOVE_ZERO, POSITIVE, learning_options
 from zoo.cli.program import Stopped
 from zoo.cli.targets import FOLDER, check_apart, complete_target, opened
 from zoo.errors import ZooError
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
     from zoo.stack import Stack
 
-POSITIVE = click.IntRange(min=1)
-ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 BUDGETS = ("epochs", "steps", "minutes")
 
 
@@ -33,13 +32,6 @@ def _parts(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise click.BadParameter(f"{text!r} is no list of parts of the budget, as in 0.5,0.75") from None
-
-
-def _heights(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(POSITIVE(part) for part in text.split(","))
-    except click.BadParameter:
-        raise click.BadParameter(f"{text!r} is no list of heights in pixels, as in 16,32") from None
 
 
 # An option that is not given is left to zoo.training.Options, which imports torch; what it then is stands here in words
@@ -64,54 +56,19 @@ def _heights(text: str) -> tuple[int, ...]:
 @click.option("--epochs", type=POSITIVE, metavar="N", help="Passes over the images, for each level.", show_default="20")
 @click.option("--steps", type=POSITIVE, metavar="N", help="Optimiser steps for each level, instead of epochs.")
 @click.option("--minutes", type=ABOVE_ZERO, metavar="M", help="Minutes for each level, instead of epochs.")
-@click.option("--loss-in", type=click.Choice(["codes", "pixels"]), show_default="codes",
-              help="The loss of upper levels: in cached codes, or in pixels through the levels below.")  # fmt: skip
-@click.option("--codes", type=click.Choice(["mean", "moments"]), show_default="mean",
-              help="What upper levels learn from: each posterior's mean, or draws from its moments.")  # fmt: skip
-@click.option("--code-dtype", type=click.Choice(["float32", "float16"]), show_default="float32",
-              help="How the cache keeps codes; float16 is half as large.")  # fmt: skip
-@click.option("--augment", metavar="WORDS", show_default="none",
-              help="Fresh views of the images every time: flip, shiftN (pixels), rotateN (degrees), "
-                   "joined by +.")  # fmt: skip
-@click.option("--corrupt", metavar="WORDS", show_default="none",
-              help="Learn to bring back clean images from corrupted ones: noise=0.3, mask=0.5, "
-                   "joined by +.")  # fmt: skip
-@click.option("--views", type=click.IntRange(min=0), metavar="K", show_default="0",
-              help="Augmented copies of each image to encode for the upper levels; takes --augment.")  # fmt: skip
-@click.option("--progressive", type=_heights, metavar="N,N", show_default="none",
-              help="Heights of smaller images that level 1 learns from first; its stage grows with them.")  # fmt: skip
+@learning_options
 @click.option("--refine", is_flag=True, help="Afterwards train all levels end to end in pixels, for as long again.")
-@click.option("--batch-size", type=POSITIVE, metavar="N", help="Images a step.", show_default="64")
-@click.option("--seed", type=int, metavar="N", help="Same seed, same machine, same numbers.", show_default="0")
 @click.option("--lr", type=_rate, metavar="X|auto", show_default="0.001",
               help="The highest learning rate; auto looks for one for every level, as lr-find does.")  # fmt: skip
-@click.option("--optimizer", type=click.Choice(["adamw", "adam", "adamax", "sgd"]), show_default="adamw")
 @click.option("--schedule", type=click.Choice(["cosine", "multistep", "onecycle", "constant"]), show_default="cosine")
 @click.option("--milestones", type=_parts, metavar="P,P", show_default="0.5,0.75",
               help="Where multistep divides the rate by ten: parts of the budget.")  # fmt: skip
-@click.option(
-    "--weight-decay",
-    type=click.FloatRange(min=0),
-    metavar="X",
-    help="Of the weights, not of biases, by adamw and sgd.",
-    show_default="0.01",
-)
-@click.option(
-    "--clip",
-    type=click.FloatRange(min=0),
-    metavar="X",
-    help="Largest gradient norm; 0 for no clipping.",
-    show_default="1.0",
-)
 @click.option("--ema", type=click.FloatRange(0, 1, max_open=True), metavar="X", show_default="0.998",
               help="Decay of the running average of the weights, which is what is kept; 0 for none.")  # fmt: skip
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), show_default="auto",
-              help="auto takes bf16 where a short probe shows a gain at equal loss.")  # fmt: skip
 @click.option("--compile", is_flag=True, help="Compile with torch.compile.")
 @click.option(
     "--log-every", type=POSITIVE, metavar="N", help="Steps between lines of history.jsonl.", show_default="50"
 )
-@click.option("--strict", is_flag=True, help="Refuse data with unreadable files instead of passing over them.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, which was given the same options.")
 @click.option("--from", "point", type=click.Choice(["last", "best"]), show_default="last", help="Where to resume from.")
 def train(

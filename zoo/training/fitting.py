@@ -153,7 +153,7 @@ def find_lr(
         **options: see ``zoo.training.Options``: the batch size, the optimiser and so on.
 
     Raises:
-        TrainingError: a level below is not trained, or the level does not learn by a rate.
+        TrainingError: a level below is not trained, the level does not learn by a rate, or ``refine`` is given.
         DataError: the images cannot be read.
 
     >>> import torch, zoo
@@ -163,6 +163,8 @@ def find_lr(
     """
     stack = builder.build(stack, seed=options.get("seed", 0)) if isinstance(stack, str) else stack
     asked = replace(chosen(options), level=swept_level(stack, level))
+    if asked.refine:
+        raise TrainingError("refine trains all levels at once, and a sweep is of one: leave out refine")
     check_levels(stack, asked)
     train = images(data, stack.input_shape, split="train", strict=strict)
     check_labels(stack, asked, [train])

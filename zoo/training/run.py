@@ -172,13 +172,17 @@ class Run:
             ) from stopped
 
     def look(self, **how: Any) -> Sweep:
-        """Sweep the first course of the plan that can be."""
-        self._place()
-        loop = self._loop()
-        for number, prepare in enumerate(self._plan()):
-            course = prepare(number)
-            if course is not None and can_be_swept(course):
-                return self._swept(loop, course, **how)
+        """Sweep the first course of the plan that can be, on a level prepared for it.
+
+        Courses before it, phases of losses on codes alone, are passed over.
+        """
+        with growing(self.stack, self.options.progressive) as self.growing:
+            self._place()
+            loop = self._loop()
+            for number, prepare in enumerate(self._plan()):
+                course = prepare(number)
+                if course is not None and can_be_swept(course):
+                    return self._swept(loop, replace(course, opens=True), **how)
         raise TrainingError(
             f"level {self.options.level} of {self.stack.spec} has nothing that learns by a rate, or learns against "
             "an adversary, whose loss says nothing about how well it learns"
