@@ -265,6 +265,50 @@ class TestTuning:
         assert thawed == [0, 1, 2, 4]
         assert "encoder.network.model.blocks.1" in others[0].rates
 
+    def test_how_long_the_phases_take_can_be_said_and_is_written_out(self):
+        said = "decoder_share=0.2, group_epochs=2, last_share=0.5, patience=5, tune=gradual"
+        stack = zoo.build(TINY.format(said))
+        found = [(phase.share, phase.epochs, phase.patience) for phase in stack.level(1).stage.phases()]
+        assert found == [
+            (0.2, None, 5),
+            (pytest.approx(0.15), 2, None),
+            (pytest.approx(0.15), 2, None),
+            (0.5, None, None),
+        ]
+        first, last = stage(TINY.format("tune=unfreeze, decoder_share=0.6, patience=1")).phases()
+        assert (first.share, first.patience, last.share) == (0.6, 1, 0.4)
+        assert all(option in str(stack.level(1).written_out) for option in said.split(", "))
+        assert "decoder_share=0.3, " in str(zoo.build(TINY.format("tune=unfreeze")).level(1).written_out)
+        assert "share" not in str(zoo.build(TINY.format("tune=all")).level(1).written_out)
+
+    def test_a_stack_that_was_saved_before_they_were_options_trains_on_as_it_did(self, tmp_path):
+        stack = zoo.build(TINY.format("tune=gradual"))
+        stack.save(tmp_path)
+        before = (tmp_path / "config.json").read_text()
+        for option in ("decoder_share=0.3", "group_epochs=1", "last_share=0.3", "patience=3"):
+            assert f"{option}, " in before
+            before = before.replace(f"{option}, ", "")
+        (tmp_path / "config.json").write_text(before)
+        assert zoo.load(tmp_path).level(1).stage.phases() == stack.level(1).stage.phases()
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ("tune=all, patience=2", "patience is of a phase that tune=all has not got.*tune=unfreeze or tune=gradual"),
+            ("tune=frozen, decoder_share=0.3", "decoder_share is of a phase that tune=frozen has not got"),
+            ("tune=unfreeze, last_share=0.2", "last_share is of a phase.*take tune=gradual"),
+            ("tune=unfreeze, group_epochs=2", "group_epochs is of a phase.*take tune=gradual"),
+            ("tune=unfreeze, decoder_share=1", "decoder_share=1: parts of the budget"),
+            ("tune=gradual, decoder_share=0.8", "decoder_share=0.8, last_share=0.3: parts of the budget"),
+            ("tune=gradual, last_share=0", "last_share=0: parts of the budget"),
+            ("tune=gradual, patience=0", "patience=0: at least 1"),
+            ("tune=gradual, group_epochs=0", "group_epochs=0: at least 1"),
+        ],
+    )
+    def test_what_the_phases_cannot_take_is_told(self, options, words):
+        with pytest.raises(SpecError, match=words):
+            zoo.build(TINY.format(options))
+
     def test_frozen_is_frozen_to_the_last_statistic(self):
         stack = zoo.build(TINY.format("tune=frozen"))
         before = {name: value.clone() for name, value in stack.state_dict().items()}

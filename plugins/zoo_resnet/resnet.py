@@ -16,7 +16,7 @@ from zoo_resnet import backbone as networks
 from zoo_resnet import regression, transfer
 from zoo_resnet import weights as weights_of
 from zoo_resnet.halves import BackboneEncoder, PatchEncoder, RisingDecoder
-from zoo_resnet.transfer import STEP, Tune
+from zoo_resnet.transfer import STEP, Schedule, Tune
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +50,12 @@ class BackboneAutoencoder(Stage):
             every epoch.
         slowest: the learning rate of the backbone's first group as a part of the decoder's; where not given, each group
             learns 2.6 times slower than the one above it.
+        decoder_share: with ``unfreeze`` and ``gradual``, the part of the level's budget that the decoder alone has, at
+            most; 0.3 where not given.
+        patience: likewise, the decoder alone has learned enough when so many of the twenty validations of its phase in
+            a row have brought next to nothing; 3 where not given.
+        group_epochs: with ``gradual``, epochs before one more group learns; 1 where not given.
+        last_share: with ``gradual``, the part of the budget that all together have, at least; 0.3 where not given.
         level: which of the backbone's levels, from 0; where not given, the last whose maps have the code's size.
         stem_stride: of the backbone's first convolution, where it is to be another than its own: 1 for small images.
         zoom: the backbone sees the images so many times as large.
@@ -85,6 +91,10 @@ class BackboneAutoencoder(Stage):
         weights: str | None = None,
         tune: Tune = "all",
         slowest: float | None = None,
+        decoder_share: float | None = None,
+        patience: int | None = None,
+        group_epochs: int | None = None,
+        last_share: float | None = None,
         level: int | None = None,
         stem_stride: int | None = None,
         zoom: float = 1.0,
@@ -108,6 +118,9 @@ class BackboneAutoencoder(Stage):
         self.mean, self.std = (_scale(*given, described, place) for given in (("mean", mean), ("std", std)))
         learned = pretrained or kept is not None
         self.tune: Tune = tune
+        self.schedule = transfer.settled(tune, Schedule(decoder_share, patience, group_epochs, last_share))
+        self.decoder_share, self.patience = self.schedule.decoder_share, self.schedule.patience
+        self.group_epochs, self.last_share = self.schedule.group_epochs, self.schedule.last_share
         seen = Fraction(zoom).limit_denominator(1000) * self.factor
         cut = _built(self.backbone, place, seen, learned=learned, kept=kept, level=level, stem_stride=stem_stride)
         self.level, self.groups = cut.level, cut.groups
@@ -158,7 +171,7 @@ class BackboneAutoencoder(Stage):
 
     def phases(self) -> tuple[Phase, ...]:
         """As ``tune`` says."""
-        return transfer.phases(self.tune, self.groups, self.slowest)
+        return transfer.phases(self.tune, self.groups, self.slowest, self.schedule)
 
 
 def _built(
