@@ -26,8 +26,8 @@ def _named(text: str) -> tuple[str, str]:
 @click.option(
     "--quick",
     is_flag=True,
-    help="A small run, in minutes, to see that it works; its numbers mean nothing. modern-practice takes an hour, and "
-    "its numbers count.",
+    help="A small run, in minutes, to see that it works; its numbers mean nothing. modern-practice takes some "
+    "hours of one core, and its numbers count.",
 )
 @click.option("--out", type=FOLDER, metavar="DIR", help="Where runs, page and pictures go.",
               show_default="runs/reproduce-NAME")  # fmt: skip
@@ -35,9 +35,11 @@ def _named(text: str) -> tuple[str, str]:
               help="A file that the recipe asks for, as weights; once for each.")  # fmt: skip
 @click.option("--only", multiple=True, metavar="STACK",
               help="Train this stack of the recipe; once for each. What is finished is shown too.")  # fmt: skip
+@click.option("--epochs", type=click.IntRange(min=1), metavar="N", show_default="the recipe's",
+              help="How long every run takes, of recipes that train for epochs.")  # fmt: skip
 def reproduce(
     name: str | None, *, data: str | None, quick: bool, out: Path | None, brought: tuple[tuple[str, str], ...],
-    only: tuple[str, ...],
+    only: tuple[str, ...], epochs: int | None,
 ) -> None:  # fmt: skip
     """Repeat an experiment beside its source's numbers.
 
@@ -52,9 +54,13 @@ def reproduce(
             click.echo(f"{known}  {experiments.read(known).title}")
         return
     try:
-        page = experiments.reproduce(name, data=data, quick=quick, out=out, brought=dict(brought), only=only)
+        page = experiments.reproduce(
+            name, data=data, quick=quick, out=out, brought=dict(brought), only=only, epochs=epochs
+        )
     except InterruptedTrainingError as stopped:
         raise Stopped("stopped. What is finished is kept: the same command goes on.") from stopped
+    for warning in page.warnings:
+        click.echo(warning, err=True)
     for claim in page.claims:
         click.echo(f"{claim.verdict:9}  {claim.text}: {claim.evidence}")
     click.echo(f"The page is {page.folder / 'report.md'}.")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import platform
 import re
-import shlex
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -15,10 +12,12 @@ import torch
 
 from zoo import builder, codes, files, training
 from zoo.data import images
-from zoo.errors import RecipeError
+from zoo.errors import EvaluationError, RecipeError
 from zoo.evaluation import classifier, pca
 from zoo.evaluation.protocol import measuring
+from zoo.experiments.facts import facts
 from zoo.experiments.page import Page
+from zoo.experiments.parts import SAME, mingled
 from zoo.experiments.runs import Run, Took, finished
 
 if TYPE_CHECKING:
@@ -50,9 +49,10 @@ class Bench:
         progress: show bars.
         brought: files that the recipe asks for, by name.
         only: names of stacks to train; all where there are none.
+        epochs: how long every run takes, where the recipe's own number has been replaced by this one.
 
     Raises:
-        RecipeError: the folder holds the runs of another recipe or of other data, or other files.
+        RecipeError: the folder holds the runs of another recipe, of other data or of other epochs, or other files.
     """
 
     def __init__(
@@ -64,21 +64,25 @@ class Bench:
         progress: bool,
         brought: Mapping[str, Path] | None = None,
         only: Sequence[str] = (),
+        epochs: int | None = None,
     ) -> None:
         self.recipe, self.data, self.folder, self.progress = recipe, data or recipe.data, folder, progress
         self.chosen = data is not None
         """The images are not simply those of the recipe."""
-        self.brought, self.only = dict(brought or {}), tuple(only)
+        self.brought, self.only, self.epochs = dict(brought or {}), tuple(only), epochs
+        self.mingled: dict[str, str] = {}
+        """What has to be said of test images that are training images, by the name of what was measured on."""
         files.write_json(folder / RECIPE, self._checked_folder())
 
     def _checked_folder(self) -> dict[str, Any]:
         """What is told of a folder: that it is this recipe's. Another's is left alone, and one with other files."""
         recipe, path = self.recipe, self.folder / RECIPE
         told = {"recipe": recipe.name, "experiment": recipe.experiment, "data": self.data, "quick": recipe.quick}
+        told |= {} if self.epochs is None else {"epochs": self.epochs}
         if path.is_file() and files.read_json(path) != told:
             raise RecipeError(
-                f"{self.folder} holds the runs of another recipe or of other data: choose another folder (--out), or "
-                "remove it"
+                f"{self.folder} holds the runs of another recipe, of other data or of other epochs: choose another "
+                "folder (--out), or remove it"
             )
         if not path.is_file() and self.folder.is_dir() and any(self.folder.iterdir()):
             raise RecipeError(
@@ -198,18 +202,27 @@ class Bench:
             return shown, None
         return images(shown, stack.input_shape, split="train").held_out(held, seed=0)
 
-    def look(self, *names: str) -> None:
-        """Find out now, rather than when everything is trained, that images of these names are not there.
+    def look(self, *names: str, labelled: bool = False) -> None:
+        """Find out now, rather than when everything is trained, that images of these names cannot be measured on.
+
+        Args:
+            names: of sets of images.
+            labelled: they have to have labels.
 
         Raises:
-            DataError: so it is.
+            DataError: they are not there.
+            EvaluationError: they have no labels.
         """
         for name in names:
-            images(name, SMALL, split="test")
+            if images(name, SMALL, split="test").labels is None and labelled:
+                raise EvaluationError(f"{name} has no labels, which a classifier judges by: take other images (--data)")
 
     def test(self, stack: Stack, data: str | None = None) -> Images:
         """The test set as a stack takes it: whole, or as many images of it as the recipe says."""
-        whole, most = images(data or self.data, stack.input_shape, split="test"), self.recipe.settings.get("tested")
+        name, most = data or self.data, self.recipe.settings.get("tested")
+        whole = images(name, stack.input_shape, split="test")
+        if name not in self.mingled:
+            self.mingled[name] = mingled(images(name, stack.input_shape, split="train"), whole)
         return whole if most is None else whole.subset(spread(whole, most))
 
     def error(self, stack: Stack, levels: int | None = None, *, data: str | None = None) -> float:
@@ -229,7 +242,14 @@ class Bench:
         return [pca.fit(some, (width,), seed=0) for width in widths]
 
     def judge(self, stack: Stack) -> classifier.Classifier:
-        """A classifier of the experiment's images, trained once."""
+        """A classifier of the experiment's images, trained once; before any run, as images without labels have none.
+
+        Args:
+            stack: takes images of the shape that it judges.
+
+        Raises:
+            EvaluationError: the images have no labels, or there are too few.
+        """
         path = self.folder / "judge.safetensors"
         if not path.is_file():
             train = images(self.data, stack.input_shape, split="train")
@@ -239,32 +259,20 @@ class Bench:
     def page(self) -> Page:
         """An empty page that says what its numbers rest on."""
         counts = not self.recipe.quick or self.recipe.settings.get("quick_counts", False)
-        page = Page(self.recipe.title, self.folder, self._facts(), judging=counts)
+        page = Page(self.recipe.title, self.folder, facts(self), judging=counts)
         if not counts:
             page.say("**A quick run, which only shows that everything works. Its numbers mean nothing.**")
         page.say(f"{self.recipe.about}\n\nSource: {self.recipe.source}")
         return page
 
-    def _facts(self) -> dict[str, Any]:
-        options = ", ".join(f"{key}={value}" for key, value in self.recipe.training.items())
-        return {
-            "command": shlex.join(["zoo", "reproduce", *self._words()]),
-            "data": self.data,
-            "options": options or "the defaults",
-            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads"
-            + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""),
-            "versions": f"stackzoo {files.zoo_version()}, torch {version('torch')}, Python {platform.python_version()}",
-        }
-
-    def _words(self) -> Iterator[str]:
-        """What the command is given, but for the folder."""
-        yield self.recipe.file
-        yield from ("--data", self.data) if self.chosen else ()
-        yield from ("--quick",) if self.recipe.quick else ()
-        for name, path in self.brought.items():
-            yield from ("--file", f"{name}={path}")
-        for name in self.only:
-            yield from ("--only", name)
+    def finish(self, page: Page) -> None:
+        """Write the page, with what has to be said of test images that are training images."""
+        for name, said in self.mingled.items():
+            if said == SAME:
+                page.doubt(f"The training and test images of {name} are {said}. So no claim is judged.")
+            elif said:
+                page.facts["data"] += f"; {name}: **{said}**"
+        page.write()
 
 
 def spread(shown: Images, most: int) -> Tensor:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from zoo import evaluation, files
 from zoo.errors import FileError
 from zoo.evaluation import neighbours, structure
-from zoo.evaluation.protocol import overlap
 from zoo.experiments.page import Page
+from zoo.experiments.parts import mingled
 from zoo.pictures.densities import densities
 from zoo.pictures.lines import Plot, lines
 
@@ -130,20 +130,13 @@ def _curves(validated: Mapping[str, dict[int, dict[int, float]]], path: Path) ->
 
 def _facts(found: Comparison, stacks: Mapping[str, Stack], data: str, seed: int) -> dict[str, Any]:
     shape = "x".join(map(str, (*found.test.shape[1:], found.test.shape[0])))
+    said = mingled(found.train, found.test)
     names = ("torch", "scikit-learn")
     versions = ", ".join([f"stackzoo {files.zoo_version()}", *(f"{name} {version(name)}" for name in names)])
     return {
         **{name: f"`{stack.spec}`" for name, stack in stacks.items()},
-        "data": f"{data}, {len(found.train):,} training and {len(found.test):,} test images of {shape}{_shared(found)}",
+        "data": f"{data}, {len(found.train):,} training and {len(found.test):,} test images of {shape}"
+        + (f", **{said}**" if said else ""),
         "seed": seed,
         "versions": f"{versions}, Python {platform.python_version()}",
     }
-
-
-def _shared(found: Comparison) -> str:
-    """What has to be said of test images that are training images."""
-    if found.train.fingerprint == found.test.fingerprint:
-        return ", **the same ones, as the data is not split: what is said of test images means nothing**"
-    if shared := overlap(found.train, found.test):
-        return f", **{shared:,} of the test images being training images too: what is said of test images is too good**"
-    return ""

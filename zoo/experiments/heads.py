@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from zoo import builder
 from zoo.experiments.bench import at
 from zoo.experiments.judging import kid
 from zoo.pictures.grids import labelled
 from zoo.spec import parse
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
     from zoo.evaluation.classifier import Classifier
@@ -28,9 +27,9 @@ SHOWN = 16
 def run(recipe: Recipe, bench: Bench) -> Page:
     """Train every way on the stage, sample, and let a classifier of the images judge."""
     page, settings = bench.page(), recipe.settings
+    judge = bench.judge(builder.build(settings["stage"]))
     bench.encode(settings["stage"])
     runs = {name: _train(name, spec, bench) for name, spec in recipe.stacks.items()}
-    judge = bench.judge(next(iter(runs.values())).stack)
     rows: list[dict[str, Any]] = []
     samples = []
     for name, found in runs.items():
@@ -73,17 +72,21 @@ def _drawn(run: Run, count: int, label: int | None = None) -> Tensor:
 
 def _by_class(page: Page, run: Run, judge: Classifier, bench: Bench) -> None:
     """Samples of each class, and how many of them the classifier takes for it."""
-    settings, classes = bench.recipe.settings, bench.test(run.stack).classes or ()
+    settings, names = bench.recipe.settings, dict(enumerate(bench.test(run.stack).classes or ()))
     rows: list[dict[str, Any]] = []
     shown = []
-    for label, name in enumerate(classes):
+    for label in [] if run.stack.head is None else run.stack.head.labels():
         drawn = _drawn(run, settings["each"], label)
         shown.append(drawn[:SHOWN] if len(drawn) >= SHOWN else drawn)
         right = (judge.labels(drawn) == label).float().mean().item()
-        rows.append({"class": name, "classified as it": right})
+        rows.append({"class": names.get(label, f"label {label}"), "classified as it": right})
+    claim = f"conditional samples are classified as their class ({settings['right']:.0%} or more)"
+    if not rows:
+        page.claim(claim, None, f"{settings['conditional']} has learned no classes")
+        return
     page.table("Samples by class", rows)
-    path: Path = labelled(shown, bench.folder / "classes.png", title="Samples by class", beside=list(classes))
+    beside = [row["class"] for row in rows]
+    path = labelled(shown, bench.folder / "classes.png", title="Samples by class", beside=beside)
     page.picture(path, "Samples by class")
     mean = torch.tensor([row["classified as it"] for row in rows]).mean().item()
-    page.claim(f"conditional samples are classified as their class ({settings['right']:.0%} or more)",
-               mean >= settings["right"], f"{mean:.1%}; of real test images {judge.accuracy:.1%}")  # fmt: skip
+    page.claim(claim, mean >= settings["right"], f"{mean:.1%}; of real test images {judge.accuracy:.1%}")

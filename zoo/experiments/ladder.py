@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from zoo import builder
 from zoo.evaluation import protocol, redraw
 from zoo.experiments.bench import batches
 from zoo.pictures import rungs as pictures
@@ -35,9 +36,9 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     page, settings = bench.page(), recipe.settings
     budget = {key: value for key, value in settings[LONG].items() if key != "stack"}
     first = settings[LONG]["stack"]
+    judge = bench.judge(builder.build(recipe.stacks[first]))
     runs = {LONG: bench.train(LONG, recipe.stacks[first], **budget)}
     runs |= {name: bench.train(name, spec) for name, spec in recipe.stacks.items()}
-    judge = bench.judge(runs[LONG].stack)
     found = {name: _measured(run, bench) for name, run in runs.items()}
     most = settings["redrawn"]
     redrawn = {name: redraw(run.stack, bench.test(run.stack), judge.labels, most=most) for name, run in runs.items()}

@@ -43,7 +43,8 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     claims.check(recipe, COLUMNS, (ITSELF, PCA))
     if bench.chosen:
         sets = {bench.data: sets.get(bench.data, {})}
-    bench.look(*sets)
+    for name, about in sets.items():
+        bench.look(name, labelled=bool(_judges(bench, about)))
     rows = {name: _table(bench, page, name, about) for name, about in sets.items()}[bench.data]
     judge = next(iter(_judges(bench, sets[bench.data])), "")
     claims.judge(page, rows, _called(judge), bench)

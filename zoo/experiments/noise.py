@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from zoo import builder
 from zoo.experiments.bench import at
 from zoo.experiments.judging import kid
 from zoo.pictures.grids import labelled
@@ -24,9 +25,9 @@ SHOWN = 16
 def run(recipe: Recipe, bench: Bench) -> Page:
     """Train a stack for each kind of noise, and a level of vectors on each; measure means, draws and samples."""
     page, above = bench.page(), recipe.settings["above"]
+    judge = bench.judge(builder.build(next(iter(recipe.stacks.values()))))
     runs = {name: bench.train(name, spec) for name, spec in recipe.stacks.items()}
     upper = {name: bench.train(f"{name}-above", f"{at(found.folder)}/{above}") for name, found in runs.items()}
-    judge = bench.judge(next(iter(runs.values())).stack)
     rows: list[dict[str, Any]] = []
     for name, found in runs.items():
         maps, vectors = (

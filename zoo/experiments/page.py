@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from zoo import files
@@ -50,6 +50,13 @@ class Page:
         self.tables: dict[str, list[dict[str, Any]]] = {}
         self.claims: list[Claim] = []
         self.blocks: list[str] = []
+        self.warnings: list[str] = []
+
+    def doubt(self, text: str) -> None:
+        """Why the numbers cannot be relied on, which stands above them; no claim is judged by them."""
+        self.warnings.append(text)
+        self.claims = [replace(claim, holds=None) for claim in self.claims]
+        self.judging = False
 
     def say(self, text: str) -> None:
         """A paragraph."""
@@ -76,13 +83,15 @@ class Page:
         facts = "\n".join(f"- {name}: {value}" for name, value in self.facts.items())
         claims = [f"| {claim.text} | **{claim.verdict}** | {claim.evidence} |" for claim in self.claims]
         judged = ["## Claims", "\n".join(["| claim | here | because |", "|---|---|---|", *claims])] if claims else []
-        return "\n\n".join([f"# {self.title}", *self.blocks, *judged, "## How", facts]) + "\n"
+        warnings = [f"**{text}**" for text in self.warnings]
+        return "\n\n".join([f"# {self.title}", *warnings, *self.blocks, *judged, "## How", facts]) + "\n"
 
     def write(self) -> Path:
         """Write ``report.json`` and, last, ``report.md``, whose path is returned."""
         told = {
             "title": self.title,
             "facts": self.facts,
+            "warnings": self.warnings,
             "tables": self.tables,
             "claims": [vars(claim) | {"verdict": claim.verdict} for claim in self.claims],
         }

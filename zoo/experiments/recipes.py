@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +104,23 @@ def read(name: str | Path, *, quick: bool = False) -> Recipe:
         raise RecipeError(f"{path} has no table [{QUICK}], which says what a quick run is cut down to")
     empty: dict[str, Any] = {table: {} for table in TABLES}
     return Recipe(name=path.stem, quick=quick, file=str(name), **empty | (_changed(tree, changes) if quick else tree))
+
+
+def lasting(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe with so many epochs for every run, but for those that have a budget of their own.
+
+    Raises:
+        RecipeError: there is none, or the recipe's budget is another: its claims and times are about that.
+    """
+    if epochs < 1:
+        raise RecipeError(f"{recipe.name}: a run takes at least one epoch, not {epochs}")
+    if "epochs" not in recipe.training:
+        form, own = " --quick" * recipe.quick, [key for key in ("steps", "minutes") if key in recipe.training]
+        raise RecipeError(
+            f"{recipe.name}{form} trains for {' and '.join(own) or 'what its settings say'}, not for epochs: leave "
+            f"epochs={epochs} (--epochs) out, or change a copy of the recipe"
+        )
+    return replace(recipe, training=recipe.training | {"epochs": epochs})
 
 
 def check_form(recipe: Recipe) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from zoo.errors import RecipeError, nearest
 from zoo.experiments.bench import Bench
-from zoo.experiments.recipes import Recipe, check_files, check_form, read
+from zoo.experiments.recipes import Recipe, check_files, check_form, lasting, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +44,7 @@ def reproduce(
     out: str | Path | None = None,
     brought: Mapping[str, str | Path] | None = None,
     only: Sequence[str] = (),
+    epochs: int | None = None,
     progress: bool = True,
 ) -> Page:
     """Carry out a recipe: train what it names, measure, and write a page with the source's numbers beside ours.
@@ -59,10 +60,12 @@ def reproduce(
             out.
         only: stacks of the recipe to train, by name; what is finished is measured as well. For recipes whose
             experiment is a table of stacks: ``modern-practice``.
+        epochs: of every run, instead of the recipe's own; for recipes whose budget is epochs.
         progress: show bars.
 
     Raises:
-        RecipeError: there is no such recipe, file or stack, or ``out`` holds another one's runs.
+        RecipeError: there is no such recipe, file or stack, its budget is not in epochs, or ``out`` holds another one's
+            runs.
         DataError: the images are not there.
     """
     recipe = name if isinstance(name, Recipe) else read(name, quick=quick)
@@ -84,7 +87,9 @@ def reproduce(
     for stack in only:
         if stack not in recipe.stacks:
             raise RecipeError(f"{recipe.name} has no stack {stack!r}; {nearest(stack, recipe.stacks)}")
-    bench = Bench(recipe, data, folder, progress=progress, brought=given, only=only)
+    changed = None if epochs == recipe.training.get("epochs") else epochs
+    recipe = recipe if changed is None else lasting(recipe, changed)
+    bench = Bench(recipe, data, folder, progress=progress, brought=given, only=only, epochs=changed)
     try:
         page: Page = experiment.run(recipe, bench)
     except KeyError as error:
@@ -94,7 +99,7 @@ def reproduce(
             f"{recipe.file}: the experiment {recipe.experiment!r} asks for {error}, which the recipe has not; the "
             "zoo's own recipe of that experiment has all of it. What is finished is kept: add it, and go on"
         ) from error
-    page.write()
+    bench.finish(page)
     return page
 
 
