@@ -12,7 +12,7 @@ from zoo import builder
 from zoo.experiments.bench import at, batches
 from zoo.experiments.judging import kid
 from zoo.experiments.sweep import pictures
-from zoo.experiments.sweep.claims import PLAIN, RETURNED, judge_claims
+from zoo.experiments.sweep.claims import PLAIN, RETURNED, Found, judge_claims
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +45,8 @@ class Swept:
 
 def run(recipe: Recipe, bench: Bench) -> Page:
     """Train every kind at every size, and put the whole comparison on one page."""
-    page, swept = bench.page(), _train(recipe, bench)
+    page, judge = bench.page(), bench.judge(builder.build(recipe.settings["stage"]))
+    swept = _train(recipe, bench)
     errors = {key: bench.error(run.stack) for key, run in swept.runs.items()}
     weighed = {key: bench.error(run.stack) for key, run in swept.weighed.items()}
     components = _components(recipe, bench, next(iter(swept.runs.values())).stack)
@@ -57,7 +58,6 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     curve = pictures.error_curve(recipe, errors, components, weighed, bench.folder)
     page.picture(curve, "Error by size, kind and weight")
     doubled = {kind: bench.error(run.stack) for kind, run in swept.doubled.items()}
-    judge = bench.judge(next(iter(swept.runs.values())).stack)
     kids = _kids(recipe, swept, judge, bench)
     page.table("Samples", _sample_rows(recipe, kids))
     page.say(
@@ -70,7 +70,8 @@ def run(recipe: Recipe, bench: Bench) -> Page:
     page.picture(pictures.kid_curve(recipe, kids, bench.folder), "KID of samples by size")
     for path, caption in pictures.albums(recipe, {key: run.stack for key, run in swept.runs.items()}, bench):
         page.picture(path, caption)
-    judge_claims(page, recipe, errors, components, doubled, kids)
+    found = Found(errors, weighed, doubled, components, kids, *_efforts(swept))
+    judge_claims(page, recipe, found)
     page.say(f"All {len(swept.runs)} runs took {swept.seconds / 60:.1f} minutes, without the stage and the judge.")
     return page
 
@@ -105,6 +106,16 @@ def _spec(recipe: Recipe, kind: str, size: int, weight: float | None = None) -> 
     name = level.rpartition("+")[2]
     default = cast("Term", builder.build(f"8x8x1/fc2+{name}").level(1).terms[name]).weight
     return f"{recipe.settings['stage']}/{level}({weight * default:g})"
+
+
+def _efforts(swept: Swept) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int], float]]:
+    """The parameters of every kind's level at every size, and the seconds of one of its steps."""
+    parameters, seconds = {}, {}
+    for key, run in swept.runs.items():
+        top = len(run.stack.levels)
+        parameters[key] = sum(weight.numel() for weight in run.stack.level(top).parameters())
+        seconds[key] = run.step_seconds(top)
+    return parameters, seconds
 
 
 def _components(recipe: Recipe, bench: Bench, stack: Stack) -> dict[int, float]:
