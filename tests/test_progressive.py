@@ -208,6 +208,22 @@ class TestTraining:
         assert not new & moved["8x8"]
         assert {"encoder.mean.weight", "decoder.first.0.weight"} <= moved["8x8"] & moved["pixels"]
 
+    def test_what_is_new_is_faded_in_from_nothing_step_by_step(self, monkeypatch):
+        shares, step = {}, loops._Run._step
+
+        def watched(run, progress):
+            found, view = step(run, progress), run.course.learner.view
+            if view.before is not None:
+                shares.setdefault(view.size, []).append((progress, view.share.item()))
+            return found
+
+        monkeypatch.setattr(loops._Run, "_step", watched)
+        train(None, MAP, progressive=(4, 8), steps=120)
+        assert shares.keys() == {(8, 8), (16, 16)}
+        for steps in shares.values():
+            assert [share for _, share in steps] == pytest.approx([place / len(steps) for place in range(len(steps))])
+        assert len(shares[16, 16]) == 10
+
     @pytest.mark.parametrize("spec", [MAP, POOLED], ids=["map", "pooled"])
     def test_goes_on_exactly_from_the_middle_of_every_phase(self, tmp_path, monkeypatch, spec):
         heights = SPECS[spec]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import shutil
 import signal
 import time
@@ -449,6 +450,36 @@ def test_every_optimiser_runs_under_every_schedule(optimizer, schedule):
     train("8x8x1/fc4(hidden=[8])", optimizer=optimizer, schedule=schedule, steps=3)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "adamax", "sgd"])
+def test_one_cycle_moves_rates_and_momenta_of_every_optimiser(optimizer, monkeypatch):
+    """By the cosines of Smith and Topin: up and down in 30 % of the steps, and back in the others."""
+    seen, step = {"stage": [], "wae_gan": []}, loops._Run._step
+
+    def watched(run, progress):
+        found = step(run, progress)
+        for player in (run.stage, *run.critics):
+            seen[player.name].append({**player.optimizer.param_groups[0], "progress": progress})
+        return found
+
+    monkeypatch.setattr(loops._Run, "_step", watched)
+    train(
+        "8x8x1/fc4(hidden=[8])+wae_gan(rate=0.5, width=8)", optimizer=optimizer, schedule="onecycle", steps=20, lr=0.01
+    )
+    for name, highest in (("stage", 0.01), ("wae_gan", 0.005)):
+        assert len(seen[name]) == 20
+        for group in seen[name]:
+            progress = group["progress"]
+            risen = progress < 0.3
+            swing = (1 - math.cos(math.pi * (progress / 0.3 if risen else 1 - (progress - 0.3) / 0.7))) / 2
+            least = 1 / 25 if risen else 1e-4
+            assert group["lr"] == pytest.approx(highest * (least + (1 - least) * swing))
+            momenta = [group["momentum"]] if optimizer == "sgd" else [group["betas"][0]]
+            assert momenta == pytest.approx([0.95 - 0.1 * swing])
+        assert optimizer == "sgd" or {group["betas"][1] for group in seen[name]} == {
+            0.95 if optimizer == "adamw" else 0.999
+        }
+
+
 def test_minutes_are_a_budget_too(tmp_path):
     train("8x8x1/fc4(hidden=[8])", steps=None, minutes=0.01, out=tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
@@ -469,6 +500,7 @@ def test_schedules_start_warm_peak_and_end_low():
     )
     assert rate("onecycle", 0.3, 0.1) == pytest.approx(1)
     assert rate("onecycle", 0.0, 0.1) == pytest.approx(1 / 25)
+    assert rate("onecycle", 1.0, 1.0) == pytest.approx(1e-4)
     first = [budget(Options(steps=steps), 9).warm(0, 0.0) for steps in (10, 100, 10_000)]
     assert first == pytest.approx([1, 1 / 6, 1 / 101])
     assert budget(Options(steps=10_000), 9).warm(99, 0.0099) == pytest.approx(100 / 101)
