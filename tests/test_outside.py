@@ -21,6 +21,7 @@ from pace import slower
 
 import zoo
 
+ROOT = Path(__file__).parents[1]
 OUTSIDE = Path(__file__).parent / "outside"
 SPEC = "32x32x1/dct4x4x10/fc3(hidden=[8])+laplace"
 QUICK = ["list", "--help", "plugins"]
@@ -299,8 +300,25 @@ def seconds(environment: Environment, words: str) -> float:
 
 def test_none_of_them_is_part_of_the_zoo() -> None:
     """They are beside the tests, not collected with them (their conftest.py), and in no list of packages."""
-    project = (Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8")
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
     folders = list(OUTSIDE.glob("stackzoo-*"))
     assert len(folders) == 3
     for folder in folders:
         assert folder.name.replace("stackzoo-", "zoo_") not in project
+
+
+# -- the zoo itself --------------------------------------------------------------------------------------------------
+
+
+def test_a_recipe_comes_with_the_zoos_own_wheel(tmp_path: Path) -> None:
+    """No file of the checkout is asked for."""
+    build = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", tmp_path, ROOT]
+    subprocess.run(build, check=True, capture_output=True, env=os.environ | PIP)
+    (wheel,) = tmp_path.glob("stackzoo-*.whl")
+    environment = made(tmp_path / "installed")
+    environment.run("-m", "pip", "install", "--no-deps", "--ignore-installed", wheel)  # beside that of the tests
+    where = environment.run("-c", "import zoo.experiments.recipes as r; print(r.__file__, r._folder())").stdout.split()
+    assert all(Path(path).is_relative_to(environment.folder) for path in where)
+    said = environment.zoo("reproduce", "decoders", "--quick", "--out", tmp_path / "out").stdout
+    assert said.endswith(f"The page is {tmp_path / 'out' / 'report.md'}.\n")
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["facts"]["data"] == "sample"
