@@ -128,6 +128,14 @@ class TestObserver:
         assert observer.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
         assert observer.scale == ((0.1, 0.2, 0.3), (1, 2, 4))
 
+    def test_with_random_weights_tables_are_the_networks_own(self):
+        """Where its windows lie is kept in buffers of whole numbers, which nothing draws."""
+        found = dict(Observer(PLACE, "test_maxvit", "early", pretrained=False).network.named_buffers())
+        tables = {name: tensor for name, tensor in found.items() if name.endswith("relative_position_index")}
+        own = dict(timm.create_model("test_maxvit").named_buffers())
+        assert tables
+        assert all(torch.equal(tensor, own[name]) for name, tensor in tables.items())
+
     def test_a_network_of_one_size_sees_images_of_that_size(self):
         observer = Observer(PLACE, "test_vit", [0], pretrained=False)
         assert observer.size == (160, 160)

@@ -167,20 +167,24 @@ def _tensors(known: Architecture, cut: _Cut, weights: str | None, *, pretrained:
     """All that a network computes with: of a file, its own, or with random weights."""
     if weights is None and pretrained:
         return _whole(known.pretrained())
+    wanted = cut.constants if weights is not None else cut.network.state_dict().keys()
     tensors = _random(cut.network) if weights is None else architectures.read(Path(weights))
-    made = _whole(known.make()) if cut.constants - tensors.keys() else {}
-    return {**tensors, **{key: made[key] for key in cut.constants if key in made}}
+    missing = wanted - tensors.keys()
+    made = _whole(known.make()) if missing else {}
+    return {**tensors, **{key: made[key] for key in missing if key in made}}
 
 
 def _random(network: nn.Module) -> dict[str, Tensor]:
-    """Weights as the layers draw them; what no layer draws is small and normal."""
+    """Weights as the layers draw them; what no layer draws is small and normal. Buffers that none sets are left out."""
     fresh = copy.deepcopy(network).to_empty(device="cpu")
     for parameter in fresh.parameters():
         nn.init.normal_(parameter, std=0.02)
-    for module in fresh.modules():
+    drawn: dict[str, Tensor] = dict(fresh.named_parameters())
+    for name, module in fresh.named_modules():
         if callable(reset := getattr(module, "reset_parameters", None)):
             reset()
-    return dict(fresh.state_dict())
+            drawn |= {f"{name}.{key}": tensor for key, tensor in module.named_buffers(recurse=False)}
+    return {key: tensor.detach() for key, tensor in drawn.items()}
 
 
 def _whole(network: nn.Module) -> dict[str, Tensor]:
