@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
     from accelerate.accelerator import Accelerator
     from torch import Tensor, nn
+
+PATIENCE = timedelta(days=7)
+"""How long one process waits for another, which may itself wait for a run beside it that encodes the same images. That
+one is gone is told by its connections, which end with it, or by the launcher; time tells nothing."""
 
 
 class LostProcessError(TrainingError):
@@ -84,10 +89,24 @@ class Processes:
         if self.count > 1:
             self._sent([*module.parameters(), *module.buffers()])
 
-    def same_buffers(self, module: nn.Module) -> None:
-        """Put the first process's buffers in place of all: statistics of a batch, and what follows from losses."""
-        if self.count > 1:
-            self._sent([buffer for buffer in module.buffers() if buffer.is_floating_point()])
+    @torch.no_grad()
+    def agreed(self, values: Sequence[float], module: nn.Module) -> list[float]:
+        """The means over all processes, and the first one's buffers in place of everybody's, in one message.
+
+        Buffers are statistics of a batch, and what follows from losses. They are added up like the values, each process
+        but the first giving zeros: a sum that is exact.
+        """
+        if self.count == 1:
+            return [*values]
+        buffers = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
+        told = torch.tensor(values, dtype=torch.float64, device=self.device)
+        given = [buffer.flatten().double() if self.first else _nothing(buffer) for buffer in buffers]
+        flat = torch.cat([told, *given])
+        with _in_touch():
+            distributed.all_reduce(flat)
+            found = flat[: len(told)].tolist()
+        _unpack(flat[len(told) :], buffers)
+        return [value / self.count for value in found]
 
     @torch.no_grad()
     def _sent(self, tensors: list[Tensor]) -> None:
@@ -146,7 +165,7 @@ def check_gpus(device: torch.device) -> None:
 def _in_touch() -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError:  # a RuntimeError too, and this process's own
+    except (torch.OutOfMemoryError, torch.AcceleratorError):  # a RuntimeError too, and this process's own
         raise
     except RuntimeError as error:  # what torch.distributed raises when the other end of a connection is gone
         cause = str(error).strip().partition("\n")[0]
@@ -154,6 +173,10 @@ def _in_touch() -> Iterator[None]:
             "another process of this run has ended, which is why this one ends: look at what that one said. "
             f"What was saved can be resumed (--resume), with as many processes or another number ({cause})"
         ) from error
+
+
+def _nothing(tensor: Tensor) -> Tensor:
+    return tensor.new_zeros(tensor.numel(), dtype=torch.float64)
 
 
 def _by_type(tensors: Iterable[Tensor]) -> list[list[Tensor]]:

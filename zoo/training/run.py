@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.accelerator import Accelerator
+from accelerate.utils.dataclasses import InitProcessGroupKwargs
 
 from zoo import files
 from zoo.codes import Codes
@@ -21,7 +22,7 @@ from zoo.training.loop import Loop
 from zoo.training.members import Members, Stacks
 from zoo.training.options import AUTO
 from zoo.training.plan import Plan
-from zoo.training.processes import Processes, check_gpus, several_on_cpus
+from zoo.training.processes import PATIENCE, Processes, check_gpus, several_on_cpus
 from zoo.training.progress import Reporter, trackers
 from zoo.training.rates import Sweep, can_be_swept, sweep
 from zoo.training.schedules import Spent
@@ -74,7 +75,10 @@ class Run:
         self.options, self.where, self.material = options, where, material
         self.lasting = lasting
         self.accelerator = Accelerator(
-            cpu=several_on_cpus(), log_with=[*trackers(lasting=lasting)] or None, project_dir=where / "logs"
+            cpu=several_on_cpus(),
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+            log_with=[*trackers(lasting=lasting)] or None,
+            project_dir=where / "logs",
         )
         check_gpus(self.accelerator.device)
         self.reporter = Reporter(where if lasting else None, self.accelerator, visible=visible)
