@@ -75,7 +75,7 @@ class Origin:
         shape: (C, H, W).
         source: what to call the whole in messages.
         strict: refuse an unreadable image instead of leaving it out.
-        threads: None for one per processor.
+        threads: None for one per processor, which several processes of a run share.
     """
 
     names: Sequence[str]
@@ -86,8 +86,11 @@ class Origin:
     threads: int | None = None
     failures: dict[int, str] = field(default_factory=dict)
 
-    def read(self, places: range, bar: Any) -> Bytes:
-        """The images of these places, (n, C, H, W); why one is missing is noted in ``failures``."""
+    def read(self, places: range, bar: Any, *, alone: bool = False) -> Bytes:
+        """The images of these places, (n, C, H, W); why one is missing is noted in ``failures``.
+
+        ``alone`` tells that other processes of the run read nothing meanwhile.
+        """
         pixels = _room(len(places), self.shape, self.source)
 
         def read(chunk: range) -> dict[int, str]:
@@ -103,7 +106,7 @@ class Origin:
             return failed
 
         chunks = [places[start : start + CHUNK] for start in range(0, len(places), CHUNK)]
-        with ThreadPoolExecutor(self.threads or _processors()) as pool, quietly():
+        with ThreadPoolExecutor(self.threads or _processors(alone=alone)) as pool, quietly():
             for chunk, failed in zip(chunks, pool.map(read, chunks), strict=True):  # left early, map cancels the rest
                 if failed and self.strict:
                     place, reason = next(iter(failed.items()))
@@ -113,9 +116,9 @@ class Origin:
                 bar.update(len(chunk))
         return pixels
 
-    def rows(self, places: range, bar: Any, *, pixels: bool) -> dict[str, Tensor]:
+    def rows(self, places: range, bar: Any, *, pixels: bool, alone: bool = False) -> dict[str, Tensor]:
         """The rows of a cache's entry: whether an image can be read, its sha256, and its pixels if those are kept."""
-        read = self.read(places, bar)
+        read = self.read(places, bar, alone=alone)
         readable = torch.tensor([place not in self.failures for place in places], device="cpu")
         rows = {"readable": readable, "sha256": digests_of(read)}
         return rows | ({"pixels": torch.from_numpy(read)} if pixels else {})
@@ -145,7 +148,7 @@ def gather(origin: Origin, key: Callable[[], Key] | None = None) -> Gathered:
         shards = cache.obtain(
             key() if kept else key().of("digests alone"),
             count,
-            lambda places, _: origin.rows(places, bar, pixels=kept),
+            lambda places, _: origin.rows(places, bar, pixels=kept, alone=True),  # others wait for the entry
             row_bytes=size,
             say=logger.warning,
         )
@@ -204,6 +207,7 @@ def why(error: Exception) -> str:
     return (str(error).splitlines() or [""])[0] or type(error).__name__
 
 
-def _processors() -> int:
-    """Those this process may use: in a container often fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _processors(*, alone: bool = False) -> int:
+    """Those this process may use: in a container often fewer than there are, and its share unless it is ``alone``."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return found if alone else max(1, found // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
