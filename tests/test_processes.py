@@ -5,43 +5,54 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from children import ended, start
+from pace import PATIENCE, slower
 
-from zoo import cache, files
+from zoo import cache, codes, files
 from zoo.builder import build
 from zoo.cache import Key, folder, making, obtain
+from zoo.data import gathering
 from zoo.errors import TrainingError, ZooError
 from zoo.stack import Stack
 from zoo.training import fit
 from zoo.training import loop as loops
 from zoo.training import run as runs
+from zoo.training.held_out import HeldOut
 from zoo.training.processes import LostProcessError, Processes, _in_touch, check_gpus
 
 OPTIONS = {"steps": 20, "batch_size": 16, "precision": "fp32", "log_every": 1}
 STACK = "8x8x1/conv2x2x4(width=4)/fc3(hidden=[8])+kl"
+THREE = "8x8x1/conv2x2x4(width=4)/fc6(hidden=[8])/fc3(hidden=[8])"
 ADVERSARIES = ("8x8x1/fc3(hidden=[8])+wae_gan", "8x8x1/conv2x2x4(width=4)/began(width=4)")
 
 
-def train(folder, specs, options, dies_before, stops_after):
+def train(folder, specs, options, dies, stops_after, save_every, at_once):
     """What each process does: train, and leave what it holds at the end in ``rank-N.json``."""
     rank = int(os.environ.get("RANK", "0"))
     torch.manual_seed(rank)  # what every process is built with is the first one's in the end
-    if dies_before is not None:
-        _die_before(dies_before)
+    if dies is not None:
+        DEATHS[dies[0]](dies[1])
     if stops_after is not None:
         _stop_after(stops_after)
     data = torch.rand(120, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    loops.SAVE_EVERY, codes.BATCH = save_every, at_once
     making.SHARD_BYTES, made = 1000, []
-    own = cache.obtain
+    own, above = cache.obtain, _gone_on_from()
 
     def obtain(key, count, make, **how):
         def making_some(part, tick):
@@ -57,13 +68,29 @@ def train(folder, specs, options, dies_before, stops_after):
         for number, spec in enumerate(specs):
             stack = fit(build(spec), data, out=folder / f"run-{number}", progress=False, **options)
             found[spec] = files.digest(stack.state_dict())
-        found |= {"drawn": torch.rand(1).item(), "encoded": made}
+        found |= {"drawn": torch.rand(1).item(), "encoded": made, "above": sorted(above)}
+        if torch.distributed.is_initialized():
+            backend = torch.distributed.group.WORLD._get_backend(torch.device("cpu"))
+            found["waits"] = backend.options._timeout / timedelta(days=1)
     except ZooError as error:
         found["error"] = str(error)
     (folder / f"rank-{rank}.json").write_text(json.dumps(found))
 
 
-def _die_before(step):
+def _gone_on_from():
+    """Of every encoding through several levels: how many, and how many of them the cached codes had behind them."""
+    own, found = Stack.posterior, set()
+
+    def posterior(stack, x, levels=None, *, above=0):
+        if len(x) > making.PROBED:
+            found.add((levels or len(stack.levels), above))
+        return own(stack, x, levels, above=above)
+
+    Stack.posterior = posterior
+    return found
+
+
+def _die_before_step(step):
     own = loops._Run._step
 
     def stepping(run, progress):
@@ -72,6 +99,34 @@ def _die_before(step):
         return own(run, progress)
 
     loops._Run._step = stepping
+
+
+def _die_in_validation(number):
+    own, looks = HeldOut.__call__, []
+
+    def looking(held_out, learner):
+        looks.append(learner)
+        if len(looks) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return own(held_out, learner)
+
+    HeldOut.__call__ = looking
+
+
+def _die_while_encoding(number):
+    own, parts = codes._Encoder.rows, []
+
+    def rows(encoder, wanted, tick):
+        if len(wanted) > making.PROBED:
+            parts.append(wanted)
+        if len(parts) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return own(encoder, wanted, tick)
+
+    codes._Encoder.rows = rows
+
+
+DEATHS = {"step": _die_before_step, "validation": _die_in_validation, "encoding": _die_while_encoding}
 
 
 def _stop_after(step):
@@ -86,9 +141,19 @@ def _stop_after(step):
 
 @pytest.fixture
 def crew(tmp_path):
-    """Trains with so many processes, of which the last may die; returns the folder and the exit codes."""
+    """Trains with so many processes, of which one may die; returns the folder and the exit codes."""
 
-    def run(*specs, processes=2, name="crew", dies_before=None, stops_after=None, **options):
+    def run(
+        *specs,
+        processes=2,
+        name="crew",
+        dies=None,
+        victim=1,
+        stops_after=None,
+        save_every=loops.SAVE_EVERY,
+        at_once=codes.BATCH,
+        **options,
+    ):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         with socket.socket() as free:
@@ -99,11 +164,15 @@ def crew(tmp_path):
         for rank in range(processes):
             place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
             environ = shared | ({key: str(value) for key, value in place.items()} if processes > 1 else {})
-            dies = dies_before if rank == processes - 1 else None
             log = folder / f"log-{rank}"
-            asked = ({**OPTIONS, **options}, dies, stops_after if rank == 0 else None)
-            crew.append(start(train, folder, specs, *asked, log=log, environ=environ))
-        return folder, [ended(process) for process in crew]
+            own = (dies if rank == victim else None, stops_after if rank == 0 else None, save_every, at_once)
+            crew.append(start(train, folder, specs, {**OPTIONS, **options}, *own, log=log, environ=environ))
+        if dies is not None:
+            ended(crew[victim])
+        dead = time.monotonic()
+        found = [ended(process) for process in crew]
+        assert dies is None or time.monotonic() - dead < 30 * slower()
+        return folder, found
 
     return run
 
@@ -140,15 +209,29 @@ def test_adversaries_and_heads_learn_alike_everywhere(crew):
     assert [a[spec] for spec in ADVERSARIES] == [b[spec] for spec in ADVERSARIES]
 
 
-def test_when_one_dies_the_run_ends_and_can_be_resumed_by_another_number(crew):
-    folder, codes = crew(STACK, dies_before=15)
-    assert codes == [0, -signal.SIGKILL]
+@pytest.mark.parametrize(
+    ("victim", "dies", "save_every", "saved"),
+    [
+        (1, ("step", 15), 60.0, "00-000000015"),  # the first saves what it has
+        (1, ("validation", 8), 60.0, "00-000000007"),  # one is before the first step
+        (1, ("encoding", 2), 60.0, "00-000000020f"),  # the level below is finished
+        (0, ("step", 15), 0.0, "00-000000015"),  # what it has saved itself
+        (0, ("validation", 8), 0.0, "00-000000006"),
+        (0, ("encoding", 2), 60.0, "00-000000020f"),
+    ],
+)
+def test_when_one_dies_the_run_ends_and_can_be_resumed_by_another_number(crew, victim, dies, save_every, saved):
+    folder, codes = crew(STACK, victim=victim, dies=dies, save_every=save_every)
+    assert codes[victim] == -signal.SIGKILL
+    assert codes[1 - victim] == 0
     (left,) = ranks(folder)
     assert "another process of this run has ended" in left["error"]
+    shelf = folder / "run-0" / "checkpoints"
+    assert max(path.stem for path in shelf.glob("[0-9]*.safetensors")) == saved
     folder, codes = crew(STACK, processes=1, resume=True)
     assert codes == [0], (folder / "log-0").read_text()
-    steps = [line["step"] for line in lines(folder, "loss") if line["level"] == 1]
-    assert steps == list(range(1, 21))
+    steps = [(line["level"], line["step"]) for line in lines(folder, "loss")]
+    assert steps == [(level, step) for level in (1, 2) for step in range(1, 21)]
 
 
 def test_one_is_asked_to_stop_all_do_and_as_many_go_on_exactly(crew):
@@ -158,6 +241,41 @@ def test_one_is_asked_to_stop_all_do_and_as_many_go_on_exactly(crew):
     (whole, _), (resumed, codes) = crew(STACK, name="whole"), crew(STACK, resume=True)
     assert codes == [0, 0], (folder / "log-0").read_text()
     assert ranks(resumed)[0][STACK] == ranks(whole)[0][STACK]
+
+
+def test_a_level_learns_from_codes_that_all_of_them_made_of_the_codes_below(crew):
+    folder, codes = crew(THREE, steps=4, at_once=8)
+    assert codes == [0, 0], (folder / "log-0").read_text()
+    a, b = ranks(folder)
+    assert a[THREE] == b[THREE]
+    assert [2, 1] in a["above"]
+    assert [2, 1] in b["above"]
+    assert lines(folder, "loss")[-1]["level"] == 3
+
+
+def test_a_long_wait_for_another_is_no_end(crew):
+    """As while that one waits for a run beside it, which encodes the same images."""
+    folder, codes = crew("8x8x1/fc3(hidden=[8])", steps=1)
+    assert codes == [0, 0], (folder / "log-0").read_text()
+    assert [found["waits"] >= 1 for found in ranks(folder)] == [True, True]
+
+
+def test_the_readme_s_line_trains_in_two_processes(tmp_path):
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8").splitlines()
+    (line,) = [line for line in readme if line.startswith("torchrun ")]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = shlex.split(line, comments=True)[1:]
+    for name, value in {"--steps": "2", "--out": str(tmp_path / "two")}.items():
+        words[words.index(name) + 1] = value
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--master_port", str(port)]
+    environ = {**os.environ, "ZOO_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*launcher, *words], capture_output=True, text=True, timeout=PATIENCE, env=environ, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(files.read_config(tmp_path / "two")["levels"]) == 1  # two runs would not have shared a folder
 
 
 class Absent:
@@ -323,6 +441,54 @@ def test_who_is_gone_is_told_from_what_does_not_fit_into_memory():
         raise RuntimeError("Connection closed by peer\nException raised from ...")
     with pytest.raises(torch.OutOfMemoryError, match="Tried to allocate"), _in_touch():
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    with pytest.raises(torch.AcceleratorError, match="device-side assert"), _in_touch():
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+
+def test_buffers_are_the_first_one_s_in_every_bit(monkeypatch):
+    """Whatever the others hold: what travels is a sum."""
+    values = torch.tensor([1 / 3, torch.pi * 1e-30, 2e38, float("inf"), float("nan")])
+    modules = [torch.nn.BatchNorm1d(5) for _ in range(3)]
+    for rank, module in enumerate(modules):
+        module.running_mean.copy_(values if rank == 0 else torch.rand(5) * float("nan"))
+        module.num_batches_tracked.fill_(rank)
+    barrier, sent = threading.Barrier(3, timeout=60), []
+
+    def all_reduce(tensor):
+        sent.append(tensor.clone())
+        barrier.wait()
+        tensor.copy_(sum(sent))
+        barrier.wait()
+
+    monkeypatch.setattr("zoo.training.processes.distributed.all_reduce", all_reduce)
+    with ThreadPoolExecutor(3) as pool:
+        told = pool.map(lambda rank: Processes(rank, 3).agreed([float(rank), 3.0], modules[rank]), range(3))
+        assert [*told] == [[1.0, 3.0]] * 3
+    for rank, module in enumerate(modules):
+        assert torch.equal(module.running_mean.view(torch.int32), values.view(torch.int32))
+        assert torch.equal(module.running_var, torch.ones(5))
+        assert module.num_batches_tracked == rank  # a count, which is the same anyway
+
+
+@pytest.mark.parametrize(("limit", "threads"), [("1GB", 2), ("1", 8)])
+def test_processors_are_shared_by_those_that_read_at_once(tmp_path, monkeypatch, limit, threads):
+    """All of them read what each keeps in memory; what is mapped from the cache one reads for all, which wait."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    monkeypatch.setenv("ZOO_MEMORY_LIMIT", limit)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {*range(8)}, raising=False)
+    asked = []
+
+    def pool(count):
+        asked.append(count)
+        return ThreadPoolExecutor(count)
+
+    monkeypatch.setattr(gathering, "ThreadPoolExecutor", pool)
+    white = torch.full((1, 2, 2), 255, dtype=torch.uint8).numpy()
+    origin = gathering.Origin(["a", "b"], lambda _: white, (1, 2, 2), "two", strict=True)
+    key = Key("images", "two", {"of": "numbers"}, ("of",))
+    assert len(gathering.gather(origin, lambda: key).store) == 2
+    assert asked == [threads]
 
 
 def test_alone_nothing_is_done():
@@ -331,4 +497,5 @@ def test_alone_nothing_is_done():
     assert (alone.mean([3.0]), alone.total([3.0])) == ([3.0], [3.0])
     assert alone.gathered({"x": x}) == [{"x": x}]
     assert torch.equal(alone.share(x[None]), x[None])
+    assert alone.agreed([3.0], torch.nn.BatchNorm1d(2)) == [3.0]
     alone.wait()
