@@ -205,13 +205,9 @@ class Bench:
     def look(self, *names: str, labelled: bool = False) -> None:
         """Find out now, rather than when everything is trained, that images of these names cannot be measured on.
 
-        Args:
-            names: of sets of images.
-            labelled: they have to have labels.
-
         Raises:
             DataError: they are not there.
-            EvaluationError: they have no labels.
+            EvaluationError: they have no labels, and are to be ``labelled``.
         """
         for name in names:
             if images(name, SMALL, split="test").labels is None and labelled:
@@ -259,7 +255,9 @@ class Bench:
     def page(self) -> Page:
         """An empty page that says what its numbers rest on."""
         counts = not self.recipe.quick or self.recipe.settings.get("quick_counts", False)
-        page = Page(self.recipe.title, self.folder, facts(self), judging=counts)
+        data = self.data if self.chosen else None
+        told = facts(self.recipe, data, epochs=self.epochs, brought=self.brought, only=self.only)
+        page = Page(self.recipe.title, self.folder, told, judging=counts)
         if not counts:
             page.say("**A quick run, which only shows that everything works. Its numbers mean nothing.**")
         page.say(f"{self.recipe.about}\n\nSource: {self.recipe.source}")
