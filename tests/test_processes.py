@@ -445,31 +445,6 @@ def test_who_is_gone_is_told_from_what_does_not_fit_into_memory():
         raise torch.AcceleratorError("CUDA error: device-side assert triggered")
 
 
-def test_buffers_are_the_first_one_s_in_every_bit(monkeypatch):
-    """Whatever the others hold: what travels is a sum."""
-    values = torch.tensor([1 / 3, torch.pi * 1e-30, 2e38, float("inf"), float("nan")])
-    modules = [torch.nn.BatchNorm1d(5) for _ in range(3)]
-    for rank, module in enumerate(modules):
-        module.running_mean.copy_(values if rank == 0 else torch.rand(5) * float("nan"))
-        module.num_batches_tracked.fill_(rank)
-    barrier, sent = threading.Barrier(3, timeout=60), []
-
-    def all_reduce(tensor):
-        sent.append(tensor.clone())
-        barrier.wait()
-        tensor.copy_(sum(sent))
-        barrier.wait()
-
-    monkeypatch.setattr("zoo.training.processes.distributed.all_reduce", all_reduce)
-    with ThreadPoolExecutor(3) as pool:
-        told = pool.map(lambda rank: Processes(rank, 3).agreed([float(rank), 3.0], modules[rank]), range(3))
-        assert [*told] == [[1.0, 3.0]] * 3
-    for rank, module in enumerate(modules):
-        assert torch.equal(module.running_mean.view(torch.int32), values.view(torch.int32))
-        assert torch.equal(module.running_var, torch.ones(5))
-        assert module.num_batches_tracked == rank  # a count, which is the same anyway
-
-
 @pytest.mark.parametrize(("limit", "threads"), [("1GB", 2), ("1", 8)])
 def test_processors_are_shared_by_those_that_read_at_once(tmp_path, monkeypatch, limit, threads):
     """All of them read what each keeps in memory; what is mapped from the cache one reads for all, which wait."""
@@ -497,5 +472,4 @@ def test_alone_nothing_is_done():
     assert (alone.mean([3.0]), alone.total([3.0])) == ([3.0], [3.0])
     assert alone.gathered({"x": x}) == [{"x": x}]
     assert torch.equal(alone.share(x[None]), x[None])
-    assert alone.agreed([3.0], torch.nn.BatchNorm1d(2)) == [3.0]
     alone.wait()

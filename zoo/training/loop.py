@@ -174,11 +174,9 @@ class _Run:
         start, images = perf_counter() - self.elapsed, 0
         while not self.enough and (progress := self.budget.progress(self.step, self.elapsed)) < 1:
             losses, norm = self._step(progress)
-            told = (perf_counter() - start, float(self.loop.interrupt.asked))
-            self.elapsed, asked = self.processes.agreed(told, self.course.learner)
-            self.average.update(self.step)
             self.step += 1
             images += per_step
+            self.elapsed, asked = self.processes.mean((perf_counter() - start, float(self.loop.interrupt.asked)))
             self.loop.reporter.advance(per_step, total=self._expected(per_step))
             over = self.enough or self.budget.progress(self.step, self.elapsed) >= 1
             if self.step % self.options.log_every == 0 or self.step == 1 or over:
@@ -230,6 +228,8 @@ class _Run:
                 loss = learner.critic_loss(critic.name, losses)
             critic.step(loss, factor, momentum)
         learner.adapt(losses, moment.step + 1)
+        self.processes.same_buffers(learner)
+        self.average.update(self.step)
         return losses, norm
 
     def _batch(self) -> tuple[Tensor, Tensor | None]:

@@ -89,24 +89,10 @@ class Processes:
         if self.count > 1:
             self._sent([*module.parameters(), *module.buffers()])
 
-    @torch.no_grad()
-    def agreed(self, values: Sequence[float], module: nn.Module) -> list[float]:
-        """The means over all processes, and the first one's buffers in place of everybody's, in one message.
-
-        Buffers are statistics of a batch, and what follows from losses. They are added up like the values, each process
-        but the first giving zeros: a sum that is exact.
-        """
-        if self.count == 1:
-            return [*values]
-        buffers = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
-        told = torch.tensor(values, dtype=torch.float64, device=self.device)
-        given = [buffer.flatten().double() if self.first else _nothing(buffer) for buffer in buffers]
-        flat = torch.cat([told, *given])
-        with _in_touch():
-            distributed.all_reduce(flat)
-            found = flat[: len(told)].tolist()
-        _unpack(flat[len(told) :], buffers)
-        return [value / self.count for value in found]
+    def same_buffers(self, module: nn.Module) -> None:
+        """Put the first process's buffers in place of all: statistics of a batch, and what follows from losses."""
+        if self.count > 1:
+            self._sent([buffer for buffer in module.buffers() if buffer.is_floating_point()])
 
     @torch.no_grad()
     def _sent(self, tensors: list[Tensor]) -> None:
@@ -173,10 +159,6 @@ def _in_touch() -> Iterator[None]:
             "another process of this run has ended, which is why this one ends: look at what that one said. "
             f"What was saved can be resumed (--resume), with as many processes or another number ({cause})"
         ) from error
-
-
-def _nothing(tensor: Tensor) -> Tensor:
-    return tensor.new_zeros(tensor.numel(), dtype=torch.float64)
 
 
 def _by_type(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
