@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from zoo.errors import TrainingError
-from zoo.interfaces import Place, Reconstruction, Regularizer
+from zoo.interfaces import Place, Reconstruction, Regularizer, RoundTrip
+from zoo.posterior import Posterior
 from zoo.testing import ConformanceError, check_term
 
 SMALL = Place((1, 8, 8), (5,))
@@ -221,6 +222,22 @@ class ViewingCritic(Adversary):
     def critic_loss(self, trip):
         trip.z.view(len(trip.z), -1)
         return super().critic_loss(trip)
+
+
+class Doubting(Adversary):
+    """By a hinge loss, summed: while its logits are within the margins, what a bias is told adds up to 0 exactly."""
+
+    def critic_loss(self, trip):
+        codes = trip.z.float().flatten(1)
+        real, fake = self.critic(torch.randn_like(codes)).float(), self.critic(codes).float()
+        return nn.functional.relu(1 - real).sum() + nn.functional.relu(1 + fake).sum()
+
+
+def test_a_critic_that_doubts_is_no_broken_one():
+    term, codes = Doubting(SMALL), torch.randn(6, *SMALL.code_shape)
+    term.critic_loss(RoundTrip(codes, Posterior(codes), codes, codes)).backward()
+    assert not term.critic[-1].bias.grad.any()
+    check_term(Doubting, SMALL)
 
 
 def test_a_critic_learns_from_maps_as_they_are_laid():

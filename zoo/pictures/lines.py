@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from zoo.pictures.grids import DPI, save
@@ -12,6 +13,9 @@ from zoo.pictures.grids import DPI, save
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+COLOURS = [colormaps["tab20"](2 * place % 20 + place // 10) for place in range(20)]
+"""The ten that are used first everywhere, then their lighter shades."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ def lines(plots: Sequence[Plot], path: Path, *, title: str) -> Path:
     figure = Figure(figsize=(4.4 * len(plots) + 0.3, 3.9), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize=11, parse_math=False)
     names = list(dict.fromkeys(name for plot in plots for name in plot.lines))
-    colours = {name: f"C{place % 10}" for place, name in enumerate(names)}
+    colours = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(names)}
     drawn = {}
     for place, plot in enumerate(plots, 1):
         axes = figure.add_subplot(1, len(plots), place)
@@ -57,7 +61,9 @@ def lines(plots: Sequence[Plot], path: Path, *, title: str) -> Path:
         for name, value in (plot.levels or {}).items():
             drawn[name] = axes.axhline(value, color="grey", linestyle="--", linewidth=1)
         for number, (name, value) in enumerate((plot.marks or {}).items()):
-            drawn[name] = axes.axvline(value, color=f"C{len(names) + number}", linestyle=":", linewidth=1.5)
+            drawn[name] = axes.axvline(
+                value, color=COLOURS[(len(names) + number) % len(COLOURS)], linestyle=":", linewidth=1.5
+            )
         if plot.ratios:
             axes.set_xscale("log")
         if plot.logarithmic:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound=Part)
 
+SURE = 4.0
+"""Times its weights, a critic is sure of some of what it sees."""
+
 
 class ConformanceError(ZooError):
     """A plugin breaks the contract of its kind; the message names the class and what it should have done."""
@@ -136,6 +139,19 @@ def check_saving(module: P, build: Callable[[], P], outputs: Callable[[P], Seque
             fresh.load_state_dict(safetensors.torch.load(saved), strict=True, assign=device == "meta")
             same = all(map(torch.equal, wanted, outputs(fresh.train(module.training))))
         require(same, part, f"an instance {words} and given the saved state computes something else: state is missing")
+
+
+def opinions(critic: Iterable[tuple[str, nn.Parameter]]) -> Iterator[None]:
+    """Twice around: with a critic as it begins, then with one that is surer of itself.
+
+    Of a critic that doubts, a hinge loss takes as much of what is true as of what is not: the gradients of its last
+    bias cancel, but for rounding, and only one that is sure of some tells whether they arrive.
+    """
+    yield
+    with torch.no_grad():
+        for _, parameter in critic:
+            parameter.mul_(SURE)
+    yield
 
 
 def critic_parameters(module: nn.Module, *, critic: bool) -> list[tuple[str, nn.Parameter]]:
