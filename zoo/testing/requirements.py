@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound=Part)
 
 SURE = 4.0
-"""Times its weights, a critic is sure of some of what it sees."""
+"""Times its weights, a critic is sure of some of what it sees; a power of two, which can be taken back exactly."""
 
 
 class ConformanceError(ZooError):
@@ -141,17 +141,22 @@ def check_saving(module: P, build: Callable[[], P], outputs: Callable[[P], Seque
         require(same, part, f"an instance {words} and given the saved state computes something else: state is missing")
 
 
-def opinions(critic: Iterable[tuple[str, nn.Parameter]]) -> Iterator[None]:
+def opinions(critic: Sequence[tuple[str, nn.Parameter]]) -> Iterator[None]:
     """Twice around: with a critic as it begins, then with one that is surer of itself.
 
     Of a critic that doubts, a hinge loss takes as much of what is true as of what is not: the gradients of its last
     bias cancel, but for rounding, and only one that is sure of some tells whether they arrive.
     """
     yield
-    with torch.no_grad():
-        for _, parameter in critic:
-            parameter.mul_(SURE)
+    _scale(critic, SURE)
     yield
+    _scale(critic, 1 / SURE)
+
+
+def _scale(parameters: Iterable[tuple[str, nn.Parameter]], factor: float) -> None:
+    with torch.no_grad():
+        for _, parameter in parameters:
+            parameter.mul_(factor)
 
 
 def critic_parameters(module: nn.Module, *, critic: bool) -> list[tuple[str, nn.Parameter]]:
