@@ -56,7 +56,7 @@ def test_what_does_not_fit_is_encoded_for_every_look(encoded, monkeypatch):
     monkeypatch.setattr(held_out, "KEPT_BYTES", 4 * 16 * 48)  # one batch of 16 codes of 4x4x3, not the other of 14
     train(stack, level=2)
     looks = found.count(14)
-    assert looks > 20
+    assert looks >= 3  # at its start, on the way, at its end
     assert sum(found) == 1 + len(TRAIN) + 16 + 14 * looks
 
 

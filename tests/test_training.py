@@ -550,6 +550,12 @@ def test_the_last_step_has_a_line_of_its_own(tmp_path):
     assert [line["step"] for line in lines if "loss" in line] == [1, 5, 7]
 
 
+def test_a_short_run_learns_from_more_images_than_it_looks_at(tmp_path):
+    train("8x8x1/fc4(hidden=[4])", steps=30, batch_size=8, val=blobs(60), out=tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "val" in line] == [8, 16, 24, 30]
+
+
 def test_a_budget_of_time_is_for_learning(tmp_path, monkeypatch):
     """Looks at held-out images take a tenth of it, or are few."""
     look, looks = Validation.look, []

@@ -30,6 +30,16 @@ class Source(Protocol):
         ...
 
 
+class Held(Protocol):
+    """What a course is validated on: images that are held out."""
+
+    def __len__(self) -> int: ...
+
+    def __call__(self, learner: Learner) -> dict[str, float]:
+        """The learner's ``loss`` on them, and ``mse`` where images come back."""
+        ...
+
+
 @dataclass
 class Course:
     """One phase of one level: who learns, from what, for how long.
@@ -40,7 +50,7 @@ class Course:
         title: what the phase is called: ``codes``, ``pixels``, ``refine`` or the stage's own name for it.
         learner: what learns, with its objective.
         source: what it learns from.
-        validate: the loss and the pixels' squared error on held-out raw images.
+        held: what it is validated on.
         phase: who learns at which rate, in batches of which size.
         share: the part of what the level's courses before it have left of the budget.
         scale: on the learning rate.
@@ -57,7 +67,7 @@ class Course:
     title: str
     learner: Learner
     source: Source
-    validate: Callable[[Learner], dict[str, float]]
+    held: Held
     phase: Phase = field(default_factory=Phase)
     share: float = 1.0
     scale: float = 1.0

@@ -33,6 +33,9 @@ class HeldOut:
         self.kept: dict[int, Tensor] = {}
         """What learners take of a batch of images, by its start. The members of a course take the same."""
 
+    def __len__(self) -> int:
+        return len(self.images)
+
     def __call__(self, learner: Learner) -> dict[str, float]:
         """The learner's loss, and the squared error of the images that come back, where some do."""
         loss = error = 0.0

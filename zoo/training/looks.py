@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from zoo.training.schedules import Budget
 
 VALIDATIONS = 20
-"""Looks a course, spread evenly."""
+"""Looks a course at the most, spread evenly; fewer where more images would be looked at than learned from."""
 BETWEEN = 9
 """A course that is given seconds trains for as many times as long as its last look took before the next."""
 
@@ -24,10 +24,13 @@ class Looks:
     Args:
         budget: of the course.
         processes: which all look at once.
+        batches: that the held-out images would make.
     """
 
-    def __init__(self, budget: Budget, processes: Processes) -> None:
+    def __init__(self, budget: Budget, processes: Processes, batches: int) -> None:
         self.budget, self.processes = budget, processes
+        self.every = max(1, (budget.steps or 1) // VALIDATIONS, batches)
+        """Steps from one look to the next, where the budget is one of steps."""
         self.last = 0
         """The step of the last look."""
         self.due = 0.0
@@ -36,7 +39,7 @@ class Looks:
     def is_due(self, step: int, elapsed: float) -> bool:
         """Whether it is time, ``elapsed`` seconds into the course."""
         if self.budget.seconds is None:
-            return step % max(1, (self.budget.steps or 1) // VALIDATIONS) == 0
+            return step % self.every == 0
         return elapsed >= self.due
 
     @contextmanager

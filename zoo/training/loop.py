@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from math import ceil
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +102,7 @@ class _Run:
         self.budget = self.whole.part(course.share, spent=loop.spent, most=self._most())
         self.batch_size = course.phase.batch_size or self.options.batch_size
         self.step, self.elapsed, self.enough = 0, 0.0, False
-        self.looks = Looks(self.budget, self.processes)
+        self.looks = Looks(self.budget, self.processes, ceil(len(course.held) / self.batch_size))
         self.losses: list[float] = []
         self.soundness = Soundness(course.level, [loop.options.rate * own for own in course.factors], loop.shelf)
         seeds = course.seeds or (self.options.seed,)

@@ -166,6 +166,17 @@ class _Recorder(Reporter):
                 raise _Diverged
 
 
+class _Nothing:
+    """Held-out images that there are none of."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def __call__(self, learner: Learner) -> dict[str, float]:
+        """A loss of nothing."""
+        return {"loss": 0.0}
+
+
 def _train(
     loop: Loop, course: Course, recorder: _Recorder, steps: int, highest: float, pace: Callable[[float], float]
 ) -> None:
@@ -176,9 +187,7 @@ def _train(
         ema=0.0, compile=False, log_every=1,
     )  # fmt: skip
     phase = replace(course.phase, steps=steps, epochs=None, until=None, patience=None)
-    passed = replace(
-        course, title="learning rate", phase=phase, share=1.0, scale=1.0, pace=pace, validate=lambda _: {"loss": 0.0}
-    )
+    passed = replace(course, title="learning rate", phase=phase, share=1.0, scale=1.0, pace=pace, held=_Nothing())
     quiet = Loop(
         loop.stack, options, accelerator=loop.accelerator, reporter=recorder, shelf=None, interrupt=loop.interrupt,
         gains=loop.gains,

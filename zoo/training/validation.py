@@ -101,7 +101,7 @@ class Validation:
 
     def _measured(self, member: Learner) -> dict[str, float]:
         with randomness.apart(self.device, seed=0), torch.inference_mode():
-            return self.course.validate(member)
+            return self.course.held(member)
 
 
 def _less(loss: float, best: float) -> bool:
