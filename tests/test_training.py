@@ -556,6 +556,20 @@ def test_a_short_run_learns_from_more_images_than_it_looks_at(tmp_path):
     assert [line["step"] for line in lines if "val" in line] == [8, 16, 24, 30]
 
 
+@pytest.mark.parametrize(("patience", "first"), [(None, [5, 10]), (50, [*range(1, 11)])])
+def test_looks_are_spread_over_the_phases_of_a_level(tmp_path, monkeypatch, patience, first):
+    """But for a phase that ends by them, which has its own."""
+    phases = (Phase("first", share=0.1, patience=patience), Phase("second", share=0.9))
+    monkeypatch.setattr(FullyConnected, "phases", lambda self: phases)
+    train("8x8x1/fc4(hidden=[4])", steps=100, batch_size=8, val=blobs(8), out=tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    found = {
+        name: [line["step"] for line in lines if "val" in line and line["phase"] == name]
+        for name in ("first", "second")
+    }
+    assert found == {"first": first, "second": [*range(5, 91, 5)]}
+
+
 def test_a_budget_of_time_is_for_learning(tmp_path, monkeypatch):
     """Looks at held-out images take a tenth of it, or are few."""
     look, looks = Validation.look, []

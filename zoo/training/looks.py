@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from zoo.training.schedules import Budget
 
 VALIDATIONS = 20
-"""Looks a course at the most, spread evenly; fewer where more images would be looked at than learned from."""
+"""Looks at the most, spread evenly; fewer where more images would be looked at than learned from."""
 BETWEEN = 9
 """A course that is given seconds trains for as many times as long as its last look took before the next."""
 
@@ -22,7 +22,7 @@ class Looks:
     """When the next look is due, and whether the last one still holds.
 
     Args:
-        budget: of the course.
+        budget: that they are spread over.
         processes: which all look at once.
         batches: that the held-out images would make.
     """

@@ -102,7 +102,9 @@ class _Run:
         self.budget = self.whole.part(course.share, spent=loop.spent, most=self._most())
         self.batch_size = course.phase.batch_size or self.options.batch_size
         self.step, self.elapsed, self.enough = 0, 0.0, False
-        self.looks = Looks(self.budget, self.processes, ceil(len(course.held) / self.batch_size))
+        # a level's looks are spread over its phases, but for one that ends by what they find
+        spread = self.whole if course.phase.patience is None else self.budget
+        self.looks = Looks(spread, self.processes, ceil(len(course.held) / self.batch_size))
         self.losses: list[float] = []
         self.soundness = Soundness(course.level, [loop.options.rate * own for own in course.factors], loop.shelf)
         seeds = course.seeds or (self.options.seed,)
