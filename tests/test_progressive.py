@@ -138,7 +138,7 @@ class TestPhases:
         with pytest.raises(TrainingError, match="phase '16x16, new layers' trains nothing"):
             train(tmp_path, progressive=(8,))
 
-    def test_a_sixth_for_smaller_images_and_new_layers_alone_first(self):
+    def test_an_eighth_for_smaller_images_and_new_layers_alone_first(self):
         stack = build(MAP)
         with growing(stack, (4, 8)) as found:
             phases = found.phases([], stack.level(1).stage.phases())
@@ -146,7 +146,7 @@ class TestPhases:
         assert [phase.name for phase in phases] == names
         assert [phase.size for phase in phases] == [(4, 4), (8, 8), (8, 8), (16, 16), (16, 16)]
         assert [phase.before for phase in phases] == [None, (4, 4), None, (8, 8), None]
-        assert [phase.share for phase in phases] == pytest.approx([1 / 12, 1 / 120, 9 / 120, 1 / 12, 3 / 4])
+        assert [phase.share for phase in phases] == pytest.approx([1 / 16, 1 / 160, 9 / 160, 7 / 80, 63 / 80])
         assert [phase.rates is not None for phase in phases] == [False, True, False, True, False]
 
     def test_those_of_terms_come_first_and_the_stages_own_last(self):
