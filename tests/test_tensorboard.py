@@ -16,7 +16,7 @@ accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_a
 def test_scalars_and_held_out_images(tmp_path, channels, shown):
     x = torch.rand(64, channels, 4, 6)
     stack = build(f"4x6x{channels}/fc2(hidden=[4])+kl")
-    fit(stack, x, steps=4, batch_size=8, out=tmp_path, val=x[:20], log_every=1, progress=False)
+    fit(stack, x, steps=4, batch_size=8, out=tmp_path, val=x[:8], log_every=1, progress=False)
     (folder,) = {path.parent for path in tmp_path.glob("logs/**/events.*")}
     found = accumulators.EventAccumulator(str(folder)).Reload()
     tags = found.Tags()
