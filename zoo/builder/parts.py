@@ -29,42 +29,56 @@ class Found:
 def construct(found: Found, place: Place, spec: StackSpec) -> Part:
     """Call the class with the spec's arguments, after checking them against its signature."""
     item, cls = found.item, found.cls
-    parameters = {
-        name: parameter
-        for name, parameter in inspect.signature(cls).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    options: dict[str, Value] = dict(item.options)
-    if item.value is not None:
-        if cls.positional is None:
-            raise SpecError(
-                f"{item.name} takes no value without a key; {nearest('', parameters)}", str(spec), item.position
-            )
-        if cls.positional in options:
-            raise SpecError(f"{item.name} is given {cls.positional} twice", str(spec), item.position)
-        options[cls.positional] = item.value
-    for name, value in options.items():
-        if name not in parameters:
-            raise SpecError(
-                f"{item.name} has no option {name!r}; {nearest(name, parameters)}", str(spec), item.position
-            )
-        if problem := misfit(value, parameters[name], cls):
-            raise SpecError(f"{item.name}: {problem}", str(spec), item.position)
-    if item.shape and found.kind in ("regularizer", "reconstruction"):
-        raise SpecError(f"{item.name} is a term: it has no shape of its own", str(spec), item.position)
     try:
+        if item.shape and found.kind in ("regularizer", "reconstruction"):
+            raise SpecError(f"{item.name} is a term: it has no shape of its own")
+        options = arguments(item, cls, cls.positional)
         part = cast("Part", cast("Any", cls)(place, **options))
     except SpecError as error:
         if error.position is not None:
             raise
         raise SpecError(error.problem, str(spec), item.position) from error
-    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    defaults = {name: parameter.default for name, parameter in _keywords(cls).items()}
     try:
         part.item = _written_out(item, part, {**defaults, **options})
     except SpecError as error:
         unwritable = f"{item.name} is {cls.__name__}, with an option that no spec can write out: {error.problem}"
         raise SpecError(unwritable, str(spec), item.position) from error
     return part
+
+
+def arguments(item: Item, cls: type, positional: str | None) -> dict[str, Value]:
+    """The arguments of an item by the names of a class's keyword-only parameters, checked against their annotations.
+
+    Args:
+        item: as it stands in a spec.
+        cls: whose parameters they are.
+        positional: which of them the value without a key is; none is given without one where None.
+
+    Raises:
+        SpecError: one that there is not, or of another type.
+    """
+    parameters, options = _keywords(cls), dict(item.options)
+    if item.value is not None:
+        if positional is None:
+            raise SpecError(f"{item.name} takes no value without a key; {nearest('', parameters)}")
+        if positional in options:
+            raise SpecError(f"{item.name} is given {positional} twice")
+        options[positional] = item.value
+    for name, value in options.items():
+        if name not in parameters:
+            raise SpecError(f"{item.name} has no option {name!r}; {nearest(name, parameters)}")
+        if problem := misfit(value, parameters[name], cls):
+            raise SpecError(f"{item.name}: {problem}")
+    return options
+
+
+def _keywords(cls: type) -> dict[str, inspect.Parameter]:
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
 
 
 def _written_out(item: Item, part: Part, options: dict[str, Any]) -> Item:

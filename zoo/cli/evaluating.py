@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--classifier", metavar="NET[=FILE]",
-    help="Also its accuracy on reconstructions: a timm model, resnet56_cifar10=FILE.safetensors, own.",
+    help="Also its accuracy on reconstructions: a timm model, resnet56_cifar10=FILE.safetensors, own, own(NET).",
 )  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N", default=256, show_default=True,
               help="Images at once.")  # fmt: skip
@@ -58,8 +58,8 @@ def evaluate(
 ) -> None:
     """Measure a saved stack, beside PCA and JPEG of equal size.
 
-    --classifier own trains a small classifier on the training images first;
-    own=FILE.safetensors keeps it in that file.
+    --classifier own trains a small classifier on the training images first, own(NET)
+    one that begins as a pretrained network; own=FILE.safetensors keeps it in that file.
     """
     if samples and not features:
         raise click.UsageError("--samples needs --features, the network that judges them.")

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from zoo.data import Images
-    from zoo.networks.architectures import Architecture
 
 AT_ONCE = 1024  # images that are read and judged
 CLOSE = 1e-3  # how far features may come out from those that are kept, in another batch
@@ -116,7 +115,9 @@ def opened(name: str, *, asked: str, device: torch.device, logits: bool = False)
     try:
         known = architectures.find(architecture)
         model = (
-            _from_file(known, Path(file), logits=logits) if file else known.pretrained(classes=None if logits else 0)
+            architectures.restored(known, Path(file), logits=logits)
+            if file
+            else known.pretrained(classes=None if logits else 0)
         )
     except NetworkError as error:
         raise EvaluationError(f"{asked}={name!r}: {error}") from error
@@ -147,12 +148,3 @@ def _stack(folder: Path, device: torch.device) -> Network:
     stack = builder.load(folder).requires_grad_(False).to(device)
     channels, height, width = stack.input_shape
     return Network(folder.resolve().name, stack, stack.encode, (height, width), channels)
-
-
-def _from_file(known: Architecture, file: Path, *, logits: bool) -> nn.Module:
-    tensors = architectures.read(file)
-    model = known.make(classes=known.classes(tensors)) if logits else known.headless()
-    wanted, head = model.state_dict(), f"{known.classifier}."
-    kept = {key: tensor for key, tensor in tensors.items() if key in wanted or not key.startswith(head)}
-    architectures.fill(model, kept, name=f"{known.name} in {file.name}")
-    return model

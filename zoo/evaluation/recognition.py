@@ -12,11 +12,15 @@ import torch
 from timm import data as timm_data
 from torch import nn
 
-from zoo.errors import EvaluationError
+from zoo.builder.parts import arguments
+from zoo.errors import EvaluationError, SpecError
 from zoo.evaluation import classifier as own
+from zoo.evaluation import tuning
 from zoo.evaluation.features import Network, opened
+from zoo.evaluation.pretrained import Origin
 from zoo.evaluation.reconstruction import batches
 from zoo.networks import architectures
+from zoo.spec import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
     """From images to what came back of them."""
 
 OWN = "own"
+OURS = re.compile(rf"({OWN}(?:\(.*\))?)(?:=(.*))?", re.DOTALL)
+"""One of our own: what it begins as, if anything, and the file that keeps it."""
 AT_ONCE = 256  # images
 WNID = re.compile(r"n\d{8}")
 
@@ -138,7 +144,8 @@ def judge_of(
     Args:
         name: a timm model with its own pretrained weights; ``NAME=FILE.safetensors``, the same, or one of torchvision,
             or a ResNet of CIFAR-10 such as ``resnet56_cifar10``, with weights of a file; ``own``, a small one that
-            learns from the training images now, or ``own=FILE.safetensors``, which is kept in that file.
+            learns from the training images now, or ``own(NAME)``, which begins as a pretrained network and takes the
+            options of ``pretrained.Origin``; either with ``=FILE.safetensors``, which keeps it in that file.
         test: what is judged.
         train: what one of our own learns from.
         device: where it goes.
@@ -149,18 +156,22 @@ def judge_of(
         EvaluationError: there is none, or it knows none of these classes, or is to learn from others.
         FileError: its file cannot be read.
     """
-    kind, _, file = name.partition("=")
-    if kind == OWN:
-        network = _own(Path(file) if file else None, test, train=train, seed=seed, progress=progress)
+    ours = OURS.fullmatch(name)
+    if ours:
+        about, kept = ours[1], ours[2]
+        network = _own(about, kept, test, train=train, device=device, seed=seed, progress=progress)
         network.module.to(device)
     else:
         network = opened(name, asked="classifier", device=device, logits=True)
     few = network.features(test.batch(slice(0, 1)))
-    return Judge(network, _columns(network.name, test, few.shape[1], ours=kind == OWN))
+    return Judge(network, _columns(network.name, test, few.shape[1], ours=bool(ours)))
 
 
-def _own(file: Path | None, test: Images, *, train: Images, seed: int, progress: bool) -> Network:
-    """A small classifier of these images, kept in a file where one is named."""
+def _own(
+    about: str, kept: str | None, test: Images, *, train: Images, device: torch.device, seed: int, progress: bool
+) -> Network:
+    """One of our own of these images, kept in a file where one is named."""
+    file, origin = Path(kept) if kept else None, _origin(about)
     if file is not None and file.suffix != ".safetensors":
         raise EvaluationError(f"classifier: weights come as safetensors, {file.name} is not: {architectures.CONVERT}")
     if file is not None and file.is_file():
@@ -171,8 +182,12 @@ def _own(file: Path | None, test: Images, *, train: Images, seed: int, progress:
                 f"{train.name} has other classes than {test.name}: 'own' learns from those that it judges, so give "
                 "training images of the same"
             )
+        how: dict[str, Any] = {"seed": seed, "measure": file is not None, "progress": progress}
         with torch.inference_mode(mode=False), torch.enable_grad():
-            made = own.train(train, test, seed=seed, measure=file is not None, progress=progress)
+            if origin is None:
+                made = own.train(train, test, **how)
+            else:
+                made = tuning.tune(origin.body(), train, test, device=device, **how)
         if file is not None:
             made.save(file)
     if tuple(made.shape) != tuple(test.shape):
@@ -182,9 +197,33 @@ def _own(file: Path | None, test: Images, *, train: Images, seed: int, progress:
             f"the classifier in {file} is of other classes than {test.name}: name another file, or remove it to train "
             "one of these"
         )
-    module = nn.Sequential(made.body, made.top).eval()
+    wanted = None if origin is None else origin.network
+    if made.begun_as != wanted:
+        raise EvaluationError(
+            f"the classifier in {file} began as {made.begun_as or 'a small one'}, not as {wanted or 'a small one'}: "
+            "name another file, or remove it to train one"
+        )
+    module = nn.Sequential(made.body, made.top).eval().requires_grad_(False)
     channels, height, width = made.shape
-    return Network(OWN if file is None else f"{OWN}={file.name}", module, module, (height, width), channels)
+    called = OWN if origin is None else f"{OWN}({origin.network})"
+    return Network(called if file is None else f"{called}={file.name}", module, module, (height, width), channels)
+
+
+def _origin(about: str) -> Origin | None:
+    """What one of our own begins as; nothing where it is a small one."""
+    if about == OWN:
+        return None
+    try:
+        item = parse(about).levels[0].items[0]
+        options: dict[str, Any] = arguments(item, Origin, "network")
+        if "network" not in options:
+            raise SpecError(f"{OWN} begins as a network, which is not named")
+        return Origin(**options)
+    except SpecError as error:
+        raise EvaluationError(
+            f"classifier={about!r}: {error}; one that begins as a pretrained network is written "
+            f"{OWN}(resnet18.a1_in1k), with options such as weights=FILE.safetensors"
+        ) from error
 
 
 def _columns(name: str, images: Images, outputs: int, *, ours: bool = False) -> Tensor:

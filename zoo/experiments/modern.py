@@ -5,11 +5,12 @@ What is claimed of it stands in the recipe (``zoo.experiments.claims``).
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from zoo.data import images
+from zoo.data import Images, images
 from zoo.evaluation import recognition
 from zoo.evaluation.protocol import measuring
 from zoo.evaluation.reconstruction import compare
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from zoo.data import Images
+    from zoo.evaluation.recognition import Judge
     from zoo.experiments.bench import Bench
     from zoo.experiments.page import Page
     from zoo.experiments.recipes import Recipe
@@ -61,15 +62,17 @@ def _table(bench: Bench, page: Page, name: str, about: Mapping[str, Any]) -> Row
     rows: Rows = {}
     if runs:
         first = next(iter(runs.values())).stack
-        shown, said = bench.test(first, name), _recognised(bench, runs, name, about)
+        shown, judges = bench.test(first, name), _taught(bench, first, name, about)
         of = about.get("reference", name)
-        rows[ITSELF] = said[ITSELF] | _beside(told.get("originals", {}), of)
+        rows[ITSELF] = _recognised(shown, judges) | _beside(told.get("originals", {}), of)
         for stack, done in runs.items():
-            errors = _errors(shown, done.stack)
-            rows[stack] = {**errors, **said[stack], "minutes": done.seconds / 60, **_beside(told.get(stack, {}), of)}
+            with measuring(done.stack):
+                errors, came = _back(shown, done.stack)
+            said, source = _recognised(came, judges), _beside(told.get(stack, {}), of)
+            rows[stack] = {**errors, **said, "minutes": done.seconds / 60, **source}
         if "code" in bench.recipe.settings:
             (components,) = bench.components(first, [bench.recipe.settings["code"]], name)
-            rows[PCA] = _errors(shown, lambda x: components.decode(components.encode(x)).clamp(0, 1))
+            rows[PCA], _ = _back(shown, lambda x: components.decode(components.encode(x)).clamp(0, 1))
         page.table(f"{shown.name}, test images", [{"stack": stack, **row} for stack, row in rows.items()])
         if PCA in rows:
             page.say(f"The principal components are of {components.inputs:,} of the images that are learned from.")
@@ -101,34 +104,41 @@ def _judges(bench: Bench, about: Mapping[str, Any]) -> list[str]:
 
 
 def _called(judge: str) -> str:
-    """A classifier's name without its file."""
-    return judge.partition("=")[0]
+    """A classifier's name without its file, or what it begins as without options: ``own(resnet18)``."""
+    own = recognition.OURS.fullmatch(judge)
+    return re.sub(r",.*", ")", own[1], flags=re.DOTALL) if own else judge.partition("=")[0]
 
 
-def _recognised(bench: Bench, runs: Mapping[str, Run], name: str, about: Mapping[str, Any]) -> Rows:
-    """How much of the test images, and of what came back of them, each classifier recognises, by its column."""
-    first = next(iter(runs.values())).stack
+def _taught(bench: Bench, first: Stack, name: str, about: Mapping[str, Any]) -> dict[str, Judge]:
+    """The classifiers by their columns; those of our own learn now, and are kept beside the runs."""
     shown, train = bench.test(first, name), images(name, first.input_shape, split="train")
-    rows: Rows = {stack: {} for stack in (ITSELF, *runs)}
+    found = {}
     for asked in _judges(bench, about):
-        own = f"{recognition.OWN}={bench.folder / f'judge-{as_file(name)}.safetensors'}"
-        judge = recognition.judge_of(
-            own if asked == recognition.OWN else bench.filled(asked), shown, train=train, device=first.device,
-            progress=bench.progress,
-        )  # fmt: skip
-        column = f"{ACCURACY}, {_called(asked)}"
-        rows[ITSELF][column] = judge.accuracy(shown, lambda x: x)
-        for stack, done in runs.items():
-            with measuring(done.stack):
-                rows[stack][column] = judge.accuracy(shown, done.stack)
-    return rows
+        called, judge = _called(asked), bench.filled(asked)
+        if recognition.OURS.fullmatch(asked):
+            kept = as_file(f"judge {name} {called.removeprefix(recognition.OWN)}")
+            judge += f"={bench.folder / f'{kept}.safetensors'}"
+        found[f"{ACCURACY}, {called}"] = recognition.judge_of(
+            judge, shown, train=train, device=first.device, progress=bench.progress
+        )
+    return found
 
 
-def _errors(shown: Images, back: Stack | Callable[[Tensor], Tensor]) -> dict[str, float]:
-    """MAE and MSE over all images."""
+def _recognised(shown: Images, judges: Mapping[str, Judge]) -> dict[str, float]:
+    """How many of these images each classifier recognises, by its column."""
+    return {column: judge.accuracy(shown, lambda x: x) for column, judge in judges.items()}
+
+
+def _back(shown: Images, back: Callable[[Tensor], Tensor]) -> tuple[dict[str, float], Images]:
+    """MAE and MSE over all images, and what came back of them."""
+    errors, came = [], []
     with torch.inference_mode():
-        parts = [compare(x, back(x), ssim=False) for x in batches(shown)]
-    return {name.upper(): torch.cat([part[name] for part in parts]).mean().item() for name in ("mae", "mse")}
+        for x in batches(shown):
+            x_hat = back(x)
+            errors.append(compare(x, x_hat, ssim=False))
+            came.append((x_hat.clamp(0, 1) * 255).round().byte().cpu())
+    found = {name.upper(): torch.cat([part[name] for part in errors]).mean().item() for name in ("mae", "mse")}
+    return found, Images(torch.cat(came), labels=shown.labels, classes=shown.classes, name=shown.name)
 
 
 def _beside(told: Mapping[str, float], of: str) -> dict[str, float]:

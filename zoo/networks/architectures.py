@@ -160,6 +160,21 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], *, name: str, part: 
     network.load_state_dict({key: given[key].to(tensor.dtype) for key, tensor in wanted.items()}, assign=True)
 
 
+def restored(known: Architecture, file: Path, *, logits: bool) -> nn.Module:
+    """A network with the weights of a file: with its classifier, of as many classes as these tell apart, or without.
+
+    Raises:
+        NetworkError: the weights do not fit.
+        FileError: the file cannot be read.
+    """
+    tensors = read(file)
+    model = known.make(classes=known.classes(tensors)) if logits else known.headless()
+    wanted, head = model.state_dict(), f"{known.classifier}."
+    kept = {key: tensor for key, tensor in tensors.items() if key in wanted or not key.startswith(head)}
+    fill(model, kept, name=f"{known.name} in {file.name}")
+    return model
+
+
 def _of_timm(name: str) -> Architecture:
     told: Any = get_pretrained_cfg(name)
     classifier = told.classifier if isinstance(told.classifier, str) else ""
