@@ -15,6 +15,7 @@ from zoo import experiments
 from zoo.builder import build
 from zoo.cli import main
 from zoo.errors import RecipeError
+from zoo.evaluation import tuning
 from zoo.experiments import claims
 from zoo.experiments.bench import Bench
 from zoo.experiments.page import Page
@@ -124,6 +125,24 @@ class TestModernPractice:
         (rows,) = page.tables.values()
         assert [row["stack"] for row in rows[1:-1]] == ["baseline", "pretrained"]
         assert (out / "runs/sample-baseline/took.json").read_text() == took
+
+    def test_judged_by_classifiers_of_our_own_that_are_kept(self, tmp_path, brought, monkeypatch):
+        monkeypatch.setattr(tuning, "gains", lambda _: False)
+        monkeypatch.setattr(tuning, "EPOCHS", 1)
+        tuned, out = 'own(test_resnet, weights="{encoder}", mean=0.5)', tmp_path / "out"
+        sets = {"sample": {"classifiers": [tuned, "own"]}}
+        recipe = replace(modern(sets=sets), stacks={"baseline": ROWS["baseline"]})
+        page = experiments.reproduce(recipe, out=out, brought=brought, progress=False)
+        (rows,) = page.tables.values()
+        for row in rows[:2]:
+            assert all(0 < row[f"accuracy, {name}"] <= 1 for name in ("own(test_resnet)", "own"))
+        kept = {path.name: path.read_bytes() for path in out.glob("judge-*.safetensors")}
+        assert kept.keys() == {"judge-sample-test_resnet.safetensors", "judge-sample.safetensors"}
+        monkeypatch.setattr(tuning, "tune", lambda *_, **__: 1 / 0)
+        assert experiments.reproduce(recipe, out=out, brought=brought, progress=False).tables == page.tables
+        sets = {"sample": {"classifiers": ["own(test_resnet)", tuned]}}
+        with pytest.raises(RecipeError, match=r"two of the classifiers .* are called the same"):
+            experiments.reproduce(modern(sets=sets), out=tmp_path / "other", brought=brought, progress=False)
 
     def test_nothing_at_all(self, tmp_path):
         recipe = replace(modern(), stacks={"pretrained": ROWS["pretrained"]})

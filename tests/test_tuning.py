@@ -12,6 +12,7 @@ from zoo.data import Images
 from zoo.errors import EvaluationError
 from zoo.evaluation import classifier, recognition, tuning
 from zoo.evaluation.pretrained import Body, Origin
+from zoo.networks import architectures
 
 CPU = torch.device("cpu")
 
@@ -53,15 +54,24 @@ def test_it_learns_the_classes_and_is_kept(weights, tmp_path):
     assert (judge.labels(shown.batch(slice(0, 200))) == shown.labels[:200]).float().mean() > 0.9
     assert judge.network.name == "own(test_resnet)=kept.safetensors"
     assert judge.network.size == (16, 16)  # and not the size that the network was made for
-    written, weights_read = file.read_bytes(), weights.rename(tmp_path / "elsewhere.safetensors")
+    written = file.read_bytes()
+    weights.rename(tmp_path / "elsewhere.safetensors")
     again = own(weights, kept=file)  # which asks for nothing but the file
     assert again.network.sha256 == judge.network.sha256
     assert file.read_bytes() == written
     body = classifier.load(file).body
-    assert (body.stem_stride, body.mean[0, :, 0, 0].tolist()) == (1, pytest.approx([0.4] * 3))
-    assert body.std[0, :, 0, 0].tolist() == pytest.approx([0.1, 0.2, 0.3])
     assert body.network.conv1[0].stride == (1, 1)
-    assert weights_read.is_file()
+    assert (
+        judge.network.describe()["began_as"]
+        == body.about
+        == {
+            "network": "test_resnet",
+            "weights": files.sha256(tmp_path / "elsewhere.safetensors"),
+            "mean": [0.4] * 3,
+            "std": [0.1, 0.2, 0.3],
+            "stem_stride": 1,
+        }
+    )
 
 
 def test_grey_images_are_seen_as_three_channels_alike(weights):
@@ -100,25 +110,51 @@ def test_the_network_waits_for_its_last_layer(weights, monkeypatch):
 def test_a_network_of_one_size_has_images_brought_to_it():
     known = timm.get_pretrained_cfg("test_vit")
     assert known.fixed_input_size
-    body = Body("test_vit", timm.create_model("test_vit", num_classes=0), 0.5, 0.5, None).eval()
+    body = Body(Origin(network="test_vit").about(), timm.create_model("test_vit", num_classes=0)).eval()
     assert body(torch.rand(2, 3, 16, 16)).shape == (2, 64)
+    with pytest.raises(EvaluationError, match="test_vit has no first convolution"):
+        Body(Origin(network="test_vit", stem_stride=1).about(), timm.create_model("test_vit", num_classes=0))
+    assert architectures.find("vit_b_16").fixed
 
 
-def test_refusals(weights, tmp_path):
-    kept, small = tmp_path / "kept.safetensors", tmp_path / "small.safetensors"
-    own(weights, kept=kept)
-    with pytest.raises(EvaluationError, match=r"kept\.safetensors began as test_resnet, not as a small one"):
-        recognition.judge_of(f"own={kept}", shades(), train=shades(), device=CPU)
+def test_a_network_that_says_more_while_it_learns():
+    class Wordy(torch.nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3)), x  # as GoogLeNet and Inception do
+
+    assert Body(Origin(network="test_resnet").about(), Wordy())(torch.rand(2, 3, 32, 32)).shape == (2, 3)
+
+
+def test_what_is_kept_is_what_was_asked_for(weights, tmp_path):
+    kept, small, other = (tmp_path / f"{name}.safetensors" for name in ("kept", "small", "other"))
+    own(weights, options=", stem_stride=1", kept=kept)
+    own(weights, kept=kept)  # what is not asked for is as it is there
     recognition.judge_of(f"own={small}", shades(), train=shades(), device=CPU)
-    with pytest.raises(EvaluationError, match=r"small\.safetensors began as a small one, not as test_resnet"):
+    with pytest.raises(EvaluationError, match=r"kept\.safetensors is one that began as test_resnet, and own was asked"):
+        recognition.judge_of(f"own={kept}", shades(), train=shades(), device=CPU)
+    with pytest.raises(EvaluationError, match=r"small\.safetensors is a small one, and own\(test_resnet, weights"):
         own(weights, kept=small)
+    save_file(timm.create_model("test_resnet", num_classes=7).state_dict(), other)
+    for file, options, words in (
+        (weights, ", stem_stride=2", "stem_stride=1 and not 2: name another file, or remove this one"),
+        (weights, ", mean=0.1", r"mean=\[.*\] and not \[0.1, 0.1, 0.1\]"),
+        (other, "", "weights=[0-9a-f]{64} and not [0-9a-f]{64}"),
+    ):
+        with pytest.raises(EvaluationError, match=rf"kept\.safetensors began with {words}"):
+            own(file, options=options, kept=kept)
+    with pytest.raises(EvaluationError, match="network=test_resnet and not test_vit"):
+        recognition.judge_of(f"own(test_vit)={kept}", shades(), train=shades(), device=CPU)
     tensors, told = files.read_tensors(kept)
-    files.write_tensors(kept, tensors, told | {"body": '{"network": "resnet1888", "stem_stride": null}'})
-    with pytest.raises(EvaluationError, match="holds no classifier of the zoo: neither timm nor torchvision has"):
-        own(weights, kept=kept)
+    for damage in ('{"network": "resnet1888"}', "{}", "null"):
+        files.write_tensors(kept, tensors, told | {"about": damage})
+        with pytest.raises(EvaluationError, match="holds no classifier of the zoo"):
+            own(weights, kept=kept)
+
+
+def test_refusals(weights):
     for options, words in (
         (", stride=1", "own has no option 'stride'; did you mean 'stem_stride'"),
-        (", stem_stride=0", "stem_stride=0: test_resnet has no first convolution of such a stride"),
+        (", stem_stride=0", "stem_stride=0: test_resnet has no first convolution of stride 1 or 2"),
         (", mean=[0.5, 0.5]", r"mean=\(0.5, 0.5\): a number, or one for each of three channels"),
         (", std=0", "std=0: a number"),
         (", mean=grey", "own: mean wants float or a list of float, got 'grey'"),
@@ -133,8 +169,12 @@ def test_refusals(weights, tmp_path):
         (f'own(test_convnext, weights="{weights}")', "the weights do not fit test_convnext"),
         ("own(test_resnet)=a.pth", "come as safetensors"),
         ("own(test_resnet)+kl", r"classifier='own\(test_resnet\)\+kl'"),
+        ("own(test_resnet)+kl(3)", "all that there is"),
+        ("own(test_resnet)/own(test_vit)", "all that there is"),
     ):
         with pytest.raises(EvaluationError, match=words):
             recognition.judge_of(name, shades(), train=shades(), device=CPU)
+    with pytest.raises(EvaluationError, match=r"test_resnet cannot see images of 16x0: .*"):
+        tuning._width(Origin(network="test_resnet", weights=str(weights)).body(), torch.rand(2, 3, 16, 0), CPU)
     with pytest.raises(EvaluationError, match="at least 128 images, not 12"):
         own(weights, shown=shades(12))

@@ -30,9 +30,9 @@ def construct(found: Found, place: Place, spec: StackSpec) -> Part:
     """Call the class with the spec's arguments, after checking them against its signature."""
     item, cls = found.item, found.cls
     try:
+        options = arguments(item, cls, cls.positional)
         if item.shape and found.kind in ("regularizer", "reconstruction"):
             raise SpecError(f"{item.name} is a term: it has no shape of its own")
-        options = arguments(item, cls, cls.positional)
         part = cast("Part", cast("Any", cls)(place, **options))
     except SpecError as error:
         if error.position is not None:

@@ -6,26 +6,25 @@ They judge what no network of others fits. `tuning` trains the second kind.
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from tqdm import tqdm
 
 from zoo import files
 from zoo.errors import EvaluationError, NetworkError
 from zoo.evaluation import pretrained
-from zoo.evaluation.features import Network
+from zoo.evaluation.features import PIXELS_AT_ONCE, Network
 from zoo.evaluation.pretrained import Body
 from zoo.evaluation.reconstruction import batches
 from zoo.seeding import seeded
+from zoo.training.progress import bar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 WIDTHS = (24, 48, 96)
 """Features of its three blocks, the second and third of half the size: enough for 91 % on Fashion-MNIST."""
 EPOCHS, BATCH, LR = 4, 128, 4e-3
+AT_ONCE = 512  # images that are judged, at most
 
 
 @dataclass(frozen=True)
@@ -56,20 +56,28 @@ class Classifier:
     classes: tuple[str, ...] | None = None
 
     @property
-    def begun_as(self) -> str | None:
-        """The pretrained network that it began as; None of a small one."""
-        return self.body.name if isinstance(self.body, Body) else None
+    def about(self) -> dict[str, Any] | None:
+        """The pretrained network that it began as, see ``pretrained.Origin.about``; None of a small one."""
+        return self.body.about if isinstance(self.body, Body) else None
+
+    @property
+    def at_once(self) -> int:
+        """How many images it looks at together."""
+        height, width = (self.body.size if isinstance(self.body, Body) else None) or self.shape[1:]
+        return max(1, min(AT_ONCE, PIXELS_AT_ONCE // (height * width)))
 
     @torch.inference_mode()
     def labels(self, x: Tensor) -> Tensor:
         """The class of each image, (B,)."""
         device = self.top.weight.device
-        return torch.cat([self.top(self.body(x[part].to(device))).argmax(1).cpu() for part in batches(len(x), 512)])
+        return torch.cat(
+            [self.top(self.body(x[part].to(device))).argmax(1).cpu() for part in batches(len(x), self.at_once)]
+        )
 
     def measured(self, shown: Images) -> float:
         """The share of images whose class it knows."""
         right = 0
-        for part in batches(len(shown), 512):
+        for part in batches(len(shown), AT_ONCE):
             right += int((self.labels(shown.batch(part)) == labels_of(shown)[part]).sum())
         return right / len(shown)
 
@@ -83,8 +91,8 @@ class Classifier:
         tensors = {f"body.{name}": tensor for name, tensor in self.body.state_dict().items()}
         tensors |= {f"top.{name}": tensor for name, tensor in self.top.state_dict().items()}
         told = {name: json.dumps(getattr(self, name)) for name in ("shape", "accuracy", "classes")}
-        if isinstance(self.body, Body):
-            told["body"] = json.dumps({"network": self.body.name, "stem_stride": self.body.stem_stride})
+        if self.about is not None:
+            told["about"] = json.dumps(self.about)
         files.write_tensors(path, tensors, told)
 
 
@@ -98,7 +106,7 @@ def load(path: Path) -> Classifier:
     tensors, told = files.read_tensors(path)
     try:
         shape = tuple(json.loads(told["shape"]))
-        body = pretrained.outline(**json.loads(told["body"])) if "body" in told else _small(shape[0])
+        body = pretrained.unfilled(json.loads(told["about"])) if "about" in told else _small(shape[0])
         classes, width = tensors["top.weight"].shape
         top = nn.Linear(width, classes)
         for name, module in (("body.", body), ("top.", top)):
@@ -107,7 +115,7 @@ def load(path: Path) -> Classifier:
         named = json.loads(told.get("classes", "null"))  # which older files do not have
         names = None if named is None else tuple(named)
         return Classifier(body.eval(), top, shape, json.loads(told["accuracy"]), names)
-    except (KeyError, ValueError, RuntimeError, TypeError, NetworkError) as error:
+    except (KeyError, ValueError, RuntimeError, TypeError, NetworkError, EvaluationError) as error:
         raise EvaluationError(f"{path} holds no classifier of the zoo: {error}. Remove it to train one") from error
 
 
@@ -126,10 +134,10 @@ def train(train: Images, test: Images, *, seed: int = 0, measure: bool = True, p
     """
     with seeded(seed):
         made = Classifier(_small(train.shape[0]), nn.Linear(WIDTHS[-1], count(train, test)), train.shape)
-        with bar(train, EPOCHS, progress=progress) as seen:
+        with bar("classifier", EPOCHS * steps(train) * BATCH, visible=progress) as shown:
             made.body.train()
             learn(train, lambda index: made.top(made.body(train.batch(index))),
-                  [*made.body.parameters(), *made.top.parameters()], LR, epochs=EPOCHS, seen=seen)  # fmt: skip
+                  [*made.body.parameters(), *made.top.parameters()], LR, epochs=EPOCHS, seen=shown.update)  # fmt: skip
     made.body.eval()
     return replace(made, accuracy=made.measured(test) if measure else None, classes=train.classes)
 
@@ -153,12 +161,11 @@ def learn(
         epochs: how often every image is seen.
         seen: told of so many more images.
     """
-    steps = len(train) // BATCH
     optimizer = torch.optim.Adam(parameters, lr=rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * steps(train))
     for _ in range(epochs):
         order = torch.randperm(len(train))
-        for number in range(steps):
+        for number in range(steps(train)):
             index = order[number * BATCH : (number + 1) * BATCH]
             found = logits(index)
             loss = cross_entropy(found, labels_of(train)[index].to(found.device))
@@ -169,18 +176,15 @@ def learn(
             seen(BATCH)
 
 
-@contextmanager
-def bar(train: Images, epochs: int, *, progress: bool) -> Iterator[Callable[[int], object]]:
-    """A bar over all images of so many epochs, which goes on by as many as it is told.
+def steps(train: Images) -> int:
+    """How many batches an epoch has.
 
     Raises:
         EvaluationError: there are too few to learn from.
     """
     if len(train) < BATCH:
         raise EvaluationError(f"{train.name}: a classifier learns from at least {BATCH} images, not {len(train)}")
-    total = epochs * (len(train) // BATCH) * BATCH
-    with tqdm(total=total, desc="classifier", unit="img", unit_scale=True, disable=None if progress else True) as shown:
-        yield shown.update
+    return len(train) // BATCH
 
 
 def count(train: Images, test: Images) -> int:

@@ -16,7 +16,7 @@ from zoo.evaluation.reconstruction import batches
 from zoo.networks import architectures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor, nn
 
@@ -39,6 +39,7 @@ class Network:
         size: height and width that images are brought to, by bicubic interpolation with antialiasing.
         channels: one channel is repeated, several are averaged to one.
         mean, std: subtracted, and divided by, per channel.
+        about: what it began as, where it is one of our own that prepares images itself.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Network:
     channels: int = 3
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    about: Mapping[str, Any] | None = None
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,7 +65,7 @@ class Network:
             "channels": self.channels,
             "mean": list(self.mean),
             "std": list(self.std),
-        }
+        } | ({} if self.about is None else {"began_as": dict(self.about)})
 
     def features(self, images: Tensor) -> Tensor:
         """The features of images (N, C, H, W) in [0, 1], rounded to 8 bits: (N, F) float32 on the CPU."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 OWN = "own"
 OURS = re.compile(rf"({OWN}(?:\(.*\))?)(?:=(.*))?", re.DOTALL)
 """One of our own: what it begins as, if anything, and the file that keeps it."""
+OTHER = "name another file, or remove this one to train one"
 AT_ONCE = 256  # images
 WNID = re.compile(r"n\d{8}")
 
@@ -158,13 +159,23 @@ def judge_of(
     """
     ours = OURS.fullmatch(name)
     if ours:
-        about, kept = ours[1], ours[2]
-        network = _own(about, kept, test, train=train, device=device, seed=seed, progress=progress)
+        network = _own(ours[1], ours[2], test, train=train, device=device, seed=seed, progress=progress)
         network.module.to(device)
     else:
         network = opened(name, asked="classifier", device=device, logits=True)
     few = network.features(test.batch(slice(0, 1)))
     return Judge(network, _columns(network.name, test, few.shape[1], ours=bool(ours)))
+
+
+def called(name: str) -> str:
+    """What a classifier is called without its files: ``own(resnet18)`` of ``own(resnet18, mean=0.5)=a.safetensors``.
+
+    Raises:
+        EvaluationError: it is one of our own, and begins as nothing that could be read.
+    """
+    ours = OURS.fullmatch(name)
+    origin = _origin(ours[1]) if ours else None
+    return name.partition("=")[0] if origin is None else f"{OWN}({origin.network})"
 
 
 def _own(
@@ -193,20 +204,16 @@ def _own(
     if tuple(made.shape) != tuple(test.shape):
         raise EvaluationError(f"the classifier in {file} is for images of {made.shape}, these are {test.shape}")
     if made.classes is not None and made.classes != test.classes:
-        raise EvaluationError(
-            f"the classifier in {file} is of other classes than {test.name}: name another file, or remove it to train "
-            "one of these"
-        )
-    wanted = None if origin is None else origin.network
-    if made.begun_as != wanted:
-        raise EvaluationError(
-            f"the classifier in {file} began as {made.begun_as or 'a small one'}, not as {wanted or 'a small one'}: "
-            "name another file, or remove it to train one"
-        )
+        raise EvaluationError(f"the classifier in {file} is of other classes than {test.name}: {OTHER}")
+    if (made.about is None) != (origin is None):
+        kind = "a small one" if made.about is None else f"one that began as {made.about['network']}"
+        raise EvaluationError(f"the classifier in {file} is {kind}, and {about} was asked for: {OTHER}")
+    if origin is not None and made.about is not None and (difference := origin.differs(made.about)):
+        raise EvaluationError(f"the classifier in {file} began with {difference}: {OTHER}")
     module = nn.Sequential(made.body, made.top).eval().requires_grad_(False)
     channels, height, width = made.shape
-    called = OWN if origin is None else f"{OWN}({origin.network})"
-    return Network(called if file is None else f"{called}={file.name}", module, module, (height, width), channels)
+    name = called(about) if file is None else f"{called(about)}={file.name}"
+    return Network(name, module, module, (height, width), channels, about=made.about)
 
 
 def _origin(about: str) -> Origin | None:
@@ -214,15 +221,18 @@ def _origin(about: str) -> Origin | None:
     if about == OWN:
         return None
     try:
-        item = parse(about).levels[0].items[0]
+        spec = parse(about)
+        item = spec.levels[0].items[0]
+        if str(spec) != str(replace(item, shape=(), tag=None)):
+            raise SpecError(f"{OWN} and what stands in its brackets is all that there is")
         options: dict[str, Any] = arguments(item, Origin, "network")
         if "network" not in options:
             raise SpecError(f"{OWN} begins as a network, which is not named")
         return Origin(**options)
     except SpecError as error:
         raise EvaluationError(
-            f"classifier={about!r}: {error}; one that begins as a pretrained network is written "
-            f"{OWN}(resnet18.a1_in1k), with options such as weights=FILE.safetensors"
+            f"classifier {about!r}: {error.problem}; it is written {OWN}(resnet18.a1_in1k), with options such as "
+            "weights=FILE.safetensors"
         ) from error
 
 

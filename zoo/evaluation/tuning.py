@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from zoo.arithmetic import repeatable
 from zoo.errors import EvaluationError
 from zoo.evaluation import classifier
 from zoo.evaluation.classifier import Classifier
@@ -15,10 +16,9 @@ from zoo.evaluation.reconstruction import batches
 from zoo.layout import channels_last, laid
 from zoo.seeding import seeded
 from zoo.training.precision import gains
+from zoo.training.progress import bar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
 
     from zoo.data import Images
@@ -30,7 +30,7 @@ EPOCHS, LR = 3, 1e-3
 """For all together at one rate: with rates that rise from the first layer to the last it ends lower, .77 instead of .79
 of the test images of CIFAR-10 after two epochs of 20,000, of .03 to 1, and .67 instead of .70 after one of 10,000, of
 .001 to 1."""
-AT_ONCE = 512  # images whose features are computed
+FEW = 2  # images, to see whether it can
 
 
 def tune(
@@ -54,17 +54,23 @@ def tune(
     Raises:
         EvaluationError: the images have no labels, are too few, or too small for the network.
     """
-    labelled = classifier.count(train, test)
-    with seeded(seed, device), classifier.bar(train, 1 + EPOCHS, progress=progress) as seen:
-        channels_last(body.eval(), device)
-        autocast = torch.autocast(device.type, torch.bfloat16, enabled=gains(device))
-        with autocast:
-            features = _features(body, train, device, seen)
-        made = Classifier(body, nn.Linear(features.shape[1], labelled).to(device), tuple(train.shape))
-        top = list(made.top.parameters())
-        classifier.learn(
-            train, lambda index: made.top(features[index].to(device)), top, TOP_LR, epochs=TOP_EPOCHS
-        )  # fmt: skip
+    classes, images = classifier.count(train, test), len(train) + EPOCHS * classifier.steps(train) * classifier.BATCH
+    channels_last(body.eval(), device)
+    width = _width(body, train.batch(slice(0, FEW)), device)
+    with (
+        seeded(seed, device), repeatable(),
+        bar(f"classifier ({body.about['network']})", images, visible=progress) as shown,
+    ):  # fmt: skip
+        made = Classifier(body, nn.Linear(width, classes).to(device), tuple(train.shape))
+        autocast, top = torch.autocast(device.type, torch.bfloat16, enabled=gains(device)), list(made.top.parameters())
+        features = []
+        for part in batches(len(train), made.at_once):
+            x = laid(train.batch(part), device)
+            with torch.no_grad(), autocast:
+                features.append(body(x).float().cpu())
+            shown.update(len(x))
+        said = torch.cat(features)
+        classifier.learn(train, lambda index: made.top(said[index].to(device)), top, TOP_LR, epochs=TOP_EPOCHS)
 
         def logits(index: Tensor) -> Tensor:
             with autocast:
@@ -72,21 +78,17 @@ def tune(
             return found.float()
 
         body.train()
-        classifier.learn(train, logits, [*body.parameters(), *top], LR, epochs=EPOCHS, seen=seen)
+        classifier.learn(train, logits, [*body.parameters(), *top], LR, epochs=EPOCHS, seen=shown.update)
     body.eval()
     return replace(made, accuracy=made.measured(test) if measure else None, classes=train.classes)
 
 
-def _features(body: Body, train: Images, device: torch.device, seen: Callable[[int], object]) -> Tensor:
-    """The features of all images, (N, F), on the CPU."""
-    found = []
-    for part in batches(len(train), AT_ONCE):
-        x = train.batch(part)
+def _width(body: Body, x: Tensor, device: torch.device) -> int:
+    """How many features it has, where it can see such images at all."""
+    try:
         with torch.no_grad():
-            try:
-                found.append(body(laid(x, device)).float().cpu())
-            except RuntimeError as error:
-                size = "x".join(map(str, x.shape[-2:]))
-                raise EvaluationError(f"{body.name} cannot see images of {size}: {error}") from error
-        seen(len(x))
-    return torch.cat(found)
+            return int(body(laid(x, device)).shape[1])
+    except (RuntimeError, AssertionError, ValueError) as error:  # whatever networks of others raise
+        about, size = body.about, "x".join(map(str, x.shape[-2:]))
+        stem = "" if about["stem_stride"] is None else f" with stem_stride={about['stem_stride']}"
+        raise EvaluationError(f"{about['network']}{stem} cannot see images of {size}: {error!r:.200}") from error

@@ -5,12 +5,12 @@ What is claimed of it stands in the recipe (``zoo.experiments.claims``).
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from zoo.data import Images, images
+from zoo.errors import RecipeError
 from zoo.evaluation import recognition
 from zoo.evaluation.protocol import measuring
 from zoo.evaluation.reconstruction import compare
@@ -48,7 +48,7 @@ def run(recipe: Recipe, bench: Bench) -> Page:
         bench.look(name, labelled=bool(_judges(bench, about)))
     rows = {name: _table(bench, page, name, about) for name, about in sets.items()}[bench.data]
     judge = next(iter(_judges(bench, sets[bench.data])), "")
-    claims.judge(page, rows, _called(judge), bench)
+    claims.judge(page, rows, recognition.called(judge), bench)
     return page
 
 
@@ -64,11 +64,12 @@ def _table(bench: Bench, page: Page, name: str, about: Mapping[str, Any]) -> Row
         first = next(iter(runs.values())).stack
         shown, judges = bench.test(first, name), _taught(bench, first, name, about)
         of = about.get("reference", name)
-        rows[ITSELF] = _recognised(shown, judges) | _beside(told.get("originals", {}), of)
+        with measuring(first):
+            rows[ITSELF] = _recognised(shown, judges) | _beside(told.get("originals", {}), of)
         for stack, done in runs.items():
             with measuring(done.stack):
                 errors, came = _back(shown, done.stack)
-            said, source = _recognised(came, judges), _beside(told.get(stack, {}), of)
+                said, source = _recognised(came, judges), _beside(told.get(stack, {}), of)
             rows[stack] = {**errors, **said, "minutes": done.seconds / 60, **source}
         if "code" in bench.recipe.settings:
             (components,) = bench.components(first, [bench.recipe.settings["code"]], name)
@@ -100,13 +101,9 @@ def _run(name: str, stack: str) -> str:
 def _judges(bench: Bench, about: Mapping[str, Any]) -> list[str]:
     """The classifiers that are here; by the first the claims are judged."""
     asked: list[str] = about.get("classifiers", [recognition.OWN])
+    if len({recognition.called(judge) for judge in asked}) < len(asked):
+        raise RecipeError(f"{bench.recipe.name}: two of the classifiers {asked} are called the same in a table")
     return [judge for judge in asked if not bench.missing(judge)]
-
-
-def _called(judge: str) -> str:
-    """A classifier's name without its file, or what it begins as without options: ``own(resnet18)``."""
-    own = recognition.OURS.fullmatch(judge)
-    return re.sub(r",.*", ")", own[1], flags=re.DOTALL) if own else judge.partition("=")[0]
 
 
 def _taught(bench: Bench, first: Stack, name: str, about: Mapping[str, Any]) -> dict[str, Judge]:
@@ -114,8 +111,9 @@ def _taught(bench: Bench, first: Stack, name: str, about: Mapping[str, Any]) -> 
     shown, train = bench.test(first, name), images(name, first.input_shape, split="train")
     found = {}
     for asked in _judges(bench, about):
-        called, judge = _called(asked), bench.filled(asked)
-        if recognition.OURS.fullmatch(asked):
+        called, judge = recognition.called(asked), bench.filled(asked)
+        ours = recognition.OURS.fullmatch(judge)
+        if ours and not ours[2]:
             kept = as_file(f"judge {name} {called.removeprefix(recognition.OWN)}")
             judge += f"={bench.folder / f'{kept}.safetensors'}"
         found[f"{ACCURACY}, {called}"] = recognition.judge_of(

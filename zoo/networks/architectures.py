@@ -29,6 +29,8 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and deviation of ImageNet's pixels, by channel: what networks are trained with unless they say otherwise."""
 
 torchvision: Any = torchvision_models
+ONE_SIZE = ("vit_", "maxvit_")
+"""How the names of those of torchvision begin that take images of one size."""
 
 CONVERT = "convert weights that you trust, with safetensors.torch.save_file"
 """What to do with weights in a pickle, which the zoo does not open."""
@@ -194,7 +196,8 @@ def _of_torchvision(name: str) -> Architecture:
     with from_catalogue(), torch.device("meta"):
         last = [*torchvision.get_model(name, weights=None).state_dict()][-1]
     classifier = last.rpartition(".")[0]  # of "fc.bias", or of its weight, where it has no bias
-    return Architecture(name, partial(_torchvision, name), None, (224, 224), False, *IMAGENET, classifier=classifier)
+    make, fixed = partial(_torchvision, name), name.startswith(ONE_SIZE)
+    return Architecture(name, make, None, (224, 224), fixed, *IMAGENET, classifier=classifier)
 
 
 def _timm(name: str, *, classes: int | None = 0, **options: Any) -> nn.Module:

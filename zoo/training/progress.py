@@ -40,6 +40,14 @@ class _Lines:
         sys.stderr.flush()
 
 
+def bar(title: str, total: int | None, *, unit: str = "img", done: int = 0, visible: bool = True) -> Any:
+    """A bar of tqdm over ``total`` images: drawn on a terminal, a line now and then elsewhere."""
+    shape: dict[str, Any] = {"dynamic_ncols": True, "file": sys.stderr, "mininterval": 0.2}
+    if not sys.stderr.isatty():
+        shape = {"ascii": True, "bar_format": LINE, "file": _Lines(), "mininterval": QUIET, "maxinterval": QUIET}
+    return tqdm(desc=title, total=total, initial=done, unit=unit, unit_scale=True, disable=not visible, **shape)
+
+
 class Reporter:
     """Progress bars on a terminal, lines elsewhere; the history as JSON lines, and TensorBoard where installed.
 
@@ -74,16 +82,7 @@ class Reporter:
     def start(self, title: str, total: int | None, *, unit: str = "img", done: int = 0) -> None:
         """Begin a bar over ``total`` images."""
         if self.visible:
-            shape: dict[str, Any] = {"dynamic_ncols": True, "file": sys.stderr, "mininterval": 0.2}
-            if not sys.stderr.isatty():
-                shape = {
-                    "ascii": True,
-                    "bar_format": LINE,
-                    "file": _Lines(),
-                    "mininterval": QUIET,
-                    "maxinterval": QUIET,
-                }
-            self.bar = tqdm(desc=title, total=total, initial=done, unit=unit, unit_scale=True, **shape)
+            self.bar = bar(title, total, unit=unit, done=done)
 
     def advance(self, count: int, *, total: int | None = None) -> None:
         """Move the bar by ``count`` images, and its end where that has become clearer."""
