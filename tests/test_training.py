@@ -8,7 +8,7 @@ import math
 import shutil
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -654,6 +654,19 @@ def test_losses_are_equal_to_a_hundredth(loss, error, same):
             return SimpleNamespace(total=torch.tensor(loss + error * torch.is_autocast_enabled("cpu")))
 
     assert equal(Rounding(), torch.zeros(1), None) is same
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_autocast_of_the_caller_changes_nothing(precision):
+    """It keeps casts of weights until it ends, also where it is off, and those would be of the first step."""
+    found = []
+    for around in (nullcontext(), torch.autocast("cpu", enabled=False), torch.autocast("cpu", torch.bfloat16)):
+        stack = build("8x8x1/conv4x4x3(width=4, linear=false)")
+        with around:
+            fit(stack, blobs(32), steps=6, batch_size=8, precision=precision, val=blobs(8), progress=False)
+        found.append(weights(stack))
+    assert same(found[0], found[1])
+    assert same(found[0], found[2])
 
 
 def test_the_precision_probe_changes_nothing():

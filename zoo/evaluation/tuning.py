@@ -15,7 +15,7 @@ from zoo.evaluation.classifier import Classifier
 from zoo.evaluation.reconstruction import batches
 from zoo.layout import channels_last, laid
 from zoo.seeding import seeded
-from zoo.training.precision import gains
+from zoo.training.precision import cast, gains
 from zoo.training.progress import bar
 
 if TYPE_CHECKING:
@@ -62,18 +62,18 @@ def tune(
         bar(f"classifier ({body.about['network']})", images, visible=progress) as shown,
     ):  # fmt: skip
         made = Classifier(body, nn.Linear(width, classes).to(device), tuple(train.shape))
-        autocast, top = torch.autocast(device.type, torch.bfloat16, enabled=gains(device)), list(made.top.parameters())
+        bf16, top = gains(device), list(made.top.parameters())
         features = []
         for part in batches(len(train), made.at_once):
             x = laid(train.batch(part), device)
-            with torch.no_grad(), autocast:
+            with torch.no_grad(), cast(device, bf16=bf16):
                 features.append(body(x).float().cpu())
             shown.update(len(x))
         said = torch.cat(features)
         classifier.learn(train, lambda index: made.top(said[index].to(device)), top, TOP_LR, epochs=TOP_EPOCHS)
 
         def logits(index: Tensor) -> Tensor:
-            with autocast:
+            with cast(device, bf16=bf16):
                 found: Tensor = made.top(body(laid(train.batch(index), device)))
             return found.float()
 

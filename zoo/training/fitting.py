@@ -17,7 +17,7 @@ from zoo.cache.folder import held_if_free, is_read_only
 from zoo.data import images
 from zoo.errors import FileError, TrainingError
 from zoo.stack import Stack
-from zoo.training import randomness
+from zoo.training import precision, randomness
 from zoo.training.checks import check_below, check_labels, check_levels, chosen, swept_level
 from zoo.training.interrupts import listening
 from zoo.training.material import Material
@@ -176,6 +176,7 @@ def find_lr(
             run = Run([stack], None, asked, where, material, lasting=False, visible=progress)
             closing.enter_context(randomness.apart(run.accelerator.device, asked.seed % 2**32))
             closing.enter_context(repeatable())
+            closing.enter_context(precision.cast(run.accelerator.device, bf16=False))
             run.interrupt = closing.enter_context(listening())
             return run.look(steps=steps, span=span)
     finally:
@@ -201,6 +202,7 @@ def _carry_out(
             closing.enter_context(_alone_in(where))
         closing.enter_context(randomness.apart(run.accelerator.device, options.seed % 2**32))
         closing.enter_context(repeatable())
+        closing.enter_context(precision.cast(run.accelerator.device, bf16=False))  # whatever the caller has
         run.interrupt = closing.enter_context(listening())
         run.go(resume)
 

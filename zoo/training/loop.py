@@ -268,11 +268,8 @@ class _Run:
         return self.processes.mean([float(equal)]) == [1.0]
 
     def _precision(self) -> AbstractContextManager[None]:
-        """Autocast for bf16; for fp32 nothing, unless the caller has autocast on: entering it shows in a small step."""
-        kind = self.device.type
-        if self.bf16 or torch.is_autocast_enabled(kind):
-            return torch.autocast(kind, torch.bfloat16, enabled=self.bf16)
-        return nullcontext()
+        """Autocast for bf16; for fp32 nothing: entering one shows in a small step."""
+        return precision.cast(self.device, bf16=True) if self.bf16 else nullcontext()
 
     def _check(self, losses: Losses) -> None:
         found = self.processes.mean([losses.total.item()] if losses.each is None else losses.each.tolist())

@@ -68,13 +68,22 @@ def _seconds(layer: nn.Conv2d, x: Tensor, *, bf16: bool) -> float:
     return perf_counter() - start
 
 
+def cast(device: torch.device, *, bf16: bool) -> torch.autocast:
+    """Autocast to bf16, or none. Of what was cast before nothing is left: weights have changed.
+
+    torch lets go of casts of weights only when the outermost autocast ends, even one that is off, and that may be one
+    around a whole course.
+    """
+    torch.clear_autocast_cache()
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+
+
 def equal(learner: Learner, batch: Tensor, labels: Tensor | None) -> bool:
     """Whether the learner's loss on a batch is the same in both precisions."""
     kept = {name: tensor.detach().clone() for name, tensor in learner.state_dict().items()}
     losses: list[float] = []
     for enabled in (False, True):
-        autocast = torch.autocast(batch.device.type, torch.bfloat16, enabled=enabled)
-        with seeded(0, batch.device), torch.no_grad(), autocast:
+        with seeded(0, batch.device), torch.no_grad(), cast(batch.device, bf16=enabled):
             losses.append(learner(batch, labels).total.item())
     learner.load_state_dict(kept)  # batch norms have seen the batch twice
     return abs(losses[0] - losses[1]) <= EQUAL * max(1.0, abs(losses[0]))
