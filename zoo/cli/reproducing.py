@@ -27,7 +27,7 @@ def _named(text: str) -> tuple[str, str]:
     "--quick",
     is_flag=True,
     help="A small run, in minutes, to see that it works; its numbers mean nothing. modern-practice takes "
-    "two hours of one core, and its numbers count.",
+    "two and a half hours of one core, and its numbers count.",
 )
 @click.option("--out", type=FOLDER, metavar="DIR", help="Where runs, page and pictures go.",
               show_default="runs/reproduce-NAME")  # fmt: skip
