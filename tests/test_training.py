@@ -656,9 +656,19 @@ def test_losses_are_equal_to_a_hundredth(loss, error, same):
     assert equal(Rounding(), torch.zeros(1), None) is same
 
 
+def test_a_cast_of_weights_is_not_kept_when_they_change():
+    layer, x = nn.Linear(4, 4), torch.ones(1, 4)
+    with torch.autocast("cpu", enabled=False):  # as is around every course
+        with precisions.cast(x.device, bf16=True):
+            assert layer(x).any()
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        with precisions.cast(x.device, bf16=True):
+            assert not layer(x).any()
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_an_autocast_of_the_caller_changes_nothing(precision):
-    """It keeps casts of weights until it ends, also where it is off, and those would be of the first step."""
     found = []
     for around in (nullcontext(), torch.autocast("cpu", enabled=False), torch.autocast("cpu", torch.bfloat16)):
         stack = build("8x8x1/conv4x4x3(width=4, linear=false)")

@@ -88,6 +88,14 @@ def test_the_same_seed_gives_the_same_weights(weights):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_an_autocast_around_it_changes_nothing(weights, monkeypatch):
+    """An evaluation has one, which is off: it would keep the casts of the first step's weights."""
+    monkeypatch.setattr(tuning, "gains", lambda _: True)
+    alone = own(weights).network.sha256
+    with torch.autocast("cpu", enabled=False):
+        assert own(weights).network.sha256 == alone
+
+
 def test_the_network_waits_for_its_last_layer(weights, monkeypatch):
     learn, learning = classifier.learn, []
     body = Origin(network="test_resnet", weights=str(weights)).body()

@@ -186,7 +186,7 @@ def _own(
     if file is not None and file.suffix != ".safetensors":
         raise EvaluationError(f"classifier: weights come as safetensors, {file.name} is not: {architectures.CONVERT}")
     if file is not None and file.is_file():
-        made = own.load(file)
+        made = _kept(file, about, origin)
     else:
         if train.labels is not None and train.classes != test.classes:
             raise EvaluationError(
@@ -205,15 +205,21 @@ def _own(
         raise EvaluationError(f"the classifier in {file} is for images of {made.shape}, these are {test.shape}")
     if made.classes is not None and made.classes != test.classes:
         raise EvaluationError(f"the classifier in {file} is of other classes than {test.name}: {OTHER}")
+    module = nn.Sequential(made.body, made.top).eval().requires_grad_(False)
+    channels, height, width = made.shape
+    name = called(about) if file is None else f"{called(about)}={file.name}"
+    return Network(name, module, module, (height, width), channels, about=made.about)
+
+
+def _kept(file: Path, about: str, origin: Origin | None) -> own.Classifier:
+    """The one in this file, where it began as is asked for."""
+    made = own.load(file)
     if (made.about is None) != (origin is None):
         kind = "a small one" if made.about is None else f"one that began as {made.about['network']}"
         raise EvaluationError(f"the classifier in {file} is {kind}, and {about} was asked for: {OTHER}")
     if origin is not None and made.about is not None and (difference := origin.differs(made.about)):
         raise EvaluationError(f"the classifier in {file} began with {difference}: {OTHER}")
-    module = nn.Sequential(made.body, made.top).eval().requires_grad_(False)
-    channels, height, width = made.shape
-    name = called(about) if file is None else f"{called(about)}={file.name}"
-    return Network(name, module, module, (height, width), channels, about=made.about)
+    return made
 
 
 def _origin(about: str) -> Origin | None:

@@ -28,8 +28,8 @@ TOP_EPOCHS, TOP_LR = 11, 1.74e-3
 """For the last layer alone, on features that are computed once: next to nothing. As in Woodcock (2020)."""
 EPOCHS, LR = 3, 1e-3
 """For all together at one rate: with rates that rise from the first layer to the last it ends lower, .77 instead of .79
-of the test images of CIFAR-10 after two epochs of 20,000, of .03 to 1, and .67 instead of .70 after one of 10,000, of
-.001 to 1."""
+of 4,000 test images of CIFAR-10 after two epochs of 20,480, of .03 to 1, and .67 instead of .70 after one of 10,240, of
+.001 to 1. One seed, a ResNet-18 of Tiny ImageNet."""
 FEW = 2  # images, to see whether it can
 
 

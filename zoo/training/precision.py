@@ -61,7 +61,7 @@ def _enough(layer: nn.Conv2d, x: Tensor) -> Tensor:
 
 def _seconds(layer: nn.Conv2d, x: Tensor, *, bf16: bool) -> float:
     start = perf_counter()
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+    with cast(x.device, bf16=bf16):
         y = layer(x)
     y.float().sum().backward()
     layer.weight.sum().item()  # waits for the device
