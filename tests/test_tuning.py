@@ -88,12 +88,13 @@ def test_the_same_seed_gives_the_same_weights(weights):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_an_autocast_around_it_changes_nothing(weights, monkeypatch):
-    """An evaluation has one, which is off: it would keep the casts of the first step's weights."""
+def test_casts_are_let_go_of_in_every_step(weights, monkeypatch):
+    """An evaluation has an autocast around it, which is off, and would keep the casts of the first step's weights."""
+    asked, cast = [], tuning.cast
     monkeypatch.setattr(tuning, "gains", lambda _: True)
-    alone = own(weights).network.sha256
-    with torch.autocast("cpu", enabled=False):
-        assert own(weights).network.sha256 == alone
+    monkeypatch.setattr(tuning, "cast", lambda device, *, bf16: asked.append(bf16) or cast(device, bf16=bf16))
+    own(weights)
+    assert asked == [True] * (2 + 5)  # 640 images, 512 at once; and a step for each 128
 
 
 def test_the_network_waits_for_its_last_layer(weights, monkeypatch):
