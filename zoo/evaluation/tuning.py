@@ -40,7 +40,7 @@ def tune(
     """Train a classifier of labelled images that begins as a pretrained network; same seed, same machine, same weights.
 
     The last layer learns from the features of the frozen network, batch norms' statistics included, and then all of it.
-    bf16 is taken where this machine gains by it; of maps of a few pixels its convolutions may round otherwise each time.
+    bf16 is taken where this machine gains by it; its convolutions of a few pixels may round otherwise each time.
 
     Args:
         body: the network; it is what learns.
